@@ -1,0 +1,1 @@
+"""The controller side of tune-nodes: profiles, waves, runs and the command line."""

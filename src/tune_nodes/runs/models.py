@@ -1,0 +1,146 @@
+"""What a run is on disk and in reports: one JSON document with a published schema."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SCHEMA = 1
+
+
+class Record(BaseModel):
+    """Base of everything stored: unknown fields are errors, so that a truncated or foreign file is noticed."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Outcome(StrEnum):
+    """How one node came out of a run."""
+
+    OK = "ok"  # nothing to change
+    PENDING = "pending"  # would change (plan, drift, verify)
+    CHANGED = "changed"  # changed, confirmed, persisted
+    REVERTED = "reverted"  # changed, not confirmed, as it was before
+    FAILED = "failed"  # nothing changed, or state unknown: see error
+    UNREACHABLE = "unreachable"
+    REFUSED = "refused"  # not touched: drifted from the plan, busy, unsupported system, not ready
+    SKIPPED = "skipped"  # the run stopped before this node
+    QUARANTINED = "quarantined"  # left out: an earlier run reverted on it
+
+
+class ErrorRecord(Record):
+    """what / why / next, as in both exception families."""
+
+    what: str
+    why: str = ""
+    next: str = ""
+    code: str = "failed"
+    data: dict[str, Any] = Field(default_factory=dict)
+
+
+class ChangeRecord(Record):
+    """One setting on one node; the fields of module_utils.model.Change."""
+
+    family: str
+    key: str
+    before: str | None
+    want: str | None
+    after: str | None = None
+    status: str = "pending"
+    requested: str = ""
+    reason: str = ""
+    source: str = ""
+    owner: str = ""
+    note: str = ""
+    scope: str = "netns"
+    disruptive: bool = False
+    identity: dict[str, str] = Field(default_factory=dict)
+    persist: dict[str, Any] | None = None
+
+
+class ProbeRecord(Record):
+    """One check of reachability."""
+
+    id: str  # "gateway", "peer:10.77.0.12", "dns:kubernetes.default", "ssh"
+    kind: str  # gateway | peer | dns | ssh
+    target: str = ""
+    ok: bool
+    detail: str = ""  # "1500 bytes, DF" or why it failed
+    ms: float | None = None
+
+
+class Transaction(Record):
+    """Where a node's transaction stands."""
+
+    id: str
+    state: str  # ARMED | COMMITTED | DONE | REVERTING | REVERTED
+    reverter: str = ""  # systemd | process
+    window: float | None = None
+    deadline_in: float | None = None
+
+
+class NodeRecord(Record):
+    """One node's part of a run."""
+
+    name: str
+    outcome: Outcome
+    wave: int | None = None
+    address: str = ""
+    host: dict[str, Any] = Field(default_factory=dict)  # Host.to_dict()
+    plan_hash: str = ""
+    changes: list[ChangeRecord] = Field(default_factory=list)
+    probes_before: list[ProbeRecord] = Field(default_factory=list)
+    probes_after: list[ProbeRecord] = Field(default_factory=list)
+    tx: Transaction | None = None
+    error: ErrorRecord | None = None
+    warnings: list[str] = Field(default_factory=list)
+    timings: dict[str, float] = Field(default_factory=dict)  # seconds by step: plan, apply, probe, confirm, total
+    started: datetime | None = None
+    finished: datetime | None = None
+
+    @property
+    def pending(self) -> list[ChangeRecord]:
+        """The changes that would be or were made."""
+        return [c for c in self.changes if c.status in ("pending", "changed", "failed", "reverted")]
+
+
+class WaveRecord(Record):
+    """Nodes changed together, and the gate after them."""
+
+    number: int  # from 1
+    canary: bool = False
+    nodes: list[str]
+    started: datetime | None = None
+    finished: datetime | None = None
+    gate: str = "pending"  # passed | failed | pending | skipped
+    gate_detail: str = ""
+
+
+class RunRecord(Record):
+    """One use of the tool."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+    schema_: int = Field(default=SCHEMA, alias="schema")
+    id: str  # 20261124-081530-a1b2c3
+    verb: str  # plan | apply | verify | drift | rollback
+    version: str
+    profile: str = ""
+    inventory: list[str] = Field(default_factory=list)
+    limit: str = ""
+    options: dict[str, Any] = Field(default_factory=dict)  # serial, canary, fail_percent, window ...
+    user: str = ""
+    started: datetime
+    finished: datetime | None = None
+    stopped: str = ""  # why the run stopped early, "" if it did not
+    exit_code: int | None = None
+    rolled_back: str = ""  # of a rollback: the run it undid
+    waves: list[WaveRecord] = Field(default_factory=list)
+    nodes: dict[str, NodeRecord] = Field(default_factory=dict)
+
+    def count(self, outcome: Outcome) -> int:
+        """Return how many nodes came out this way."""
+        return sum(node.outcome is outcome for node in self.nodes.values())
