@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Apply the confirmed settings after a boot, or when a late module was loaded.
+
+Everything is decided anew: a floor never lowers what a newer kernel brings, and NIC settings apply only where
+kernel and driver are those they were confirmed with.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import Any, Dict, List, Mapping, Sequence
+
+from . import persist
+from .errors import NodeError
+from .families import TUNING
+from .family import Family
+from .host import Host, observe_host
+from .model import Change
+from .nic.family import FAMILY as NIC_QUEUES
+from .probe import gateways, ping
+from .transaction.restore import resolve
+from .transaction.store import Store
+
+GATEWAY_WAIT = 20.0  # seconds for the gateway to answer again after a NIC change
+
+
+def apply_settings(settings: persist.Settings, families: Sequence[Family], host: Host) -> List[Change]:
+    """Plan and write what a node keeps; one failing setting does not keep the others from being applied."""
+    done: List[Change] = []
+    for family in families:
+        kept = list(settings.get(family.name, {}).values())
+        if not kept:
+            continue
+        try:
+            parsed = family.parse(_fitting(family, kept, host, done))
+            changes = family.plan(parsed, family.observe(parsed, host)) if parsed else []
+        except NodeError as exc:
+            done.append(Change(family.name, "*", None, None, status="failed", note=str(exc)))
+            continue
+        written = [change for change in changes if change.status == "pending" and _write(family, change, host)]
+        done.extend(changes)
+        if any(change.disruptive for change in written):
+            _undo_unless_gateway(family, written, host)
+    return done
+
+
+def _fitting(
+    family: Family, kept: Sequence[Mapping[str, Any]], host: Host, done: List[Change]
+) -> List[Mapping[str, Any]]:
+    """Leave out NIC settings of another kernel, driver or card."""
+    if family is not NIC_QUEUES:
+        return list(kept)
+    fitting = []
+    for setting in kept:
+        same, why = NIC_QUEUES.same_device(setting, host)
+        if same:
+            fitting.append(setting)
+        else:
+            key = ",".join(str(name) for name in setting.get("interfaces", []))
+            done.append(Change(family.name, key, None, None, status="unsupported", note=why))
+    return fitting
+
+
+def _write(family: Family, change: Change, host: Host) -> bool:
+    try:
+        family.write(change.key, str(change.want), host)
+        change.after = family.read(change.key, host)
+    except NodeError as exc:
+        change.status, change.note = "failed", str(exc)
+        return False
+    change.status = "changed" if change.after == change.want else "failed"
+    return True
+
+
+def _undo_unless_gateway(family: Family, written: Sequence[Change], host: Host) -> None:
+    known = gateways(host)
+    limit = time.monotonic() + GATEWAY_WAIT
+    while known and time.monotonic() < limit:
+        if any(ping(address, interface=interface, tries=1)["ok"] for interface, address in known):
+            return
+        time.sleep(1.0)
+    if not known:
+        return  # nothing to ask: the same values were confirmed before
+    for change in reversed(written):
+        if change.before is not None:
+            try:
+                family.write(change.key, change.before, host)
+                change.status, change.note = "reverted", "the gateway did not answer after it"
+            except NodeError as exc:
+                change.status, change.note = "failed", str(exc)
+
+
+def run_boot(root: str = "/") -> int:
+    """Finish what is due, then apply the confirmed settings. Prints one JSON line for the journal.
+
+    Returns:
+        0, or 1 where a setting failed.
+    """
+    host = observe_host(root)
+    store = Store(host)
+    report: Dict[str, Any] = {"resolved": []}
+    if store.unfinished():
+        with store.lock_for_resolve():
+            report["resolved"] = [{"id": row["id"], "state": row["state"]} for row in resolve(store, TUNING, host)]
+    changes = apply_settings(persist.load(host), TUNING, host)
+    report["changes"] = [
+        {"key": c.key, "status": c.status, "before": c.before, "after": c.after, "note": c.note}
+        for c in changes
+        if c.status != "ok"
+    ]
+    sys.stdout.write(json.dumps(report) + "\n")
+    return 1 if any(c.status == "failed" for c in changes) else 0
