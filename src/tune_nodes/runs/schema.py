@@ -1,0 +1,122 @@
+"""The published JSON Schemas: of a run's document, and of what goes to a node and comes back.
+
+``python -m tune_nodes.runs.schema`` writes them anew; a test compares the files with the models.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from .models import SCHEMA, ChangeRecord, ErrorRecord, ProbeRecord, Record, RunRecord, Transaction
+
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+class Layer(Record):
+    """One profile's settings, and on which nodes they hold."""
+
+    profile: str = Field(description="name of the profile, for messages")
+    match: dict[str, Any] | None = Field(default=None, description="what a node must be; null: every node")
+    sysctl: list[dict[str, Any]] = Field(default_factory=list, description="raw settings as in a profile")
+    nic_queues: list[dict[str, Any]] = Field(default_factory=list, description="raw settings as in a profile")
+
+
+class ProbeRequest(Record):
+    """One check to run."""
+
+    kind: Literal["gateway", "peer", "dns"]
+    target: str = Field(default="", description="address of a peer, name to resolve; empty for the gateway")
+
+
+class NodeRequest(Record):
+    """What one node is asked: one JSON document in."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+    schema_: Literal[1] = Field(alias="schema")
+    op: Literal["plan", "apply", "begin", "confirm", "revert", "rollback", "status", "observe", "probe"]
+    run: str | None = Field(default=None, description="id of the run; names the transaction that is begun")
+    tx: str | None = Field(default=None, description="the transaction to join, confirm, revert or undo")
+    layers: list[Layer] = Field(default_factory=list, description="profiles, weakest first")
+    labels: dict[str, str] = Field(default_factory=dict, description="the node's labels, for match")
+    groups: list[str] = Field(default_factory=list, description="the node's inventory groups, for match")
+    probes: list[ProbeRequest] = Field(default_factory=list)
+    before: list[ProbeRecord] = Field(default_factory=list, description="confirm: probes made before the change")
+    window: float | None = Field(default=None, description="seconds until an unconfirmed change is put back")
+    persist: Literal["confirm", "auto"] = Field(
+        default="confirm", description="auto: keep the change after local verification only"
+    )
+    expect: str | None = Field(default=None, description="plan hash that must still hold, else the node refuses")
+    check: bool = Field(default=False, description="rollback: plan only")
+    why: str = Field(default="", description="revert: the reason to record")
+
+
+class NodeResult(BaseModel):
+    """What one node answers: one JSON document out.
+
+    A request that could not be read is answered with ``schema``, ``ok``, ``error`` and the empty lists only. Operations
+    may add fields of their own (``observations``, ``transactions``, ``settings``, ``files``, ``rows``).
+    """
+
+    model_config = ConfigDict(extra="allow", populate_by_name=True)
+
+    schema_: Literal[1] = Field(alias="schema")
+    op: str = ""
+    ok: bool
+    node: dict[str, Any] = Field(default_factory=dict, description="what the node is: kernel, CPUs, roles")
+    identity: dict[str, str] = Field(default_factory=dict, description="machine_id and boot_id")
+    changes: list[ChangeRecord]
+    plan_hash: str = Field(default="", pattern="^(sha256:[0-9a-f]{64})?$")
+    layers: list[str] = Field(default_factory=list, description="which layers hold here, and why")
+    probes: list[ProbeRecord]
+    tx: Transaction | None = None
+    warnings: list[str]
+    error: ErrorRecord | None = None
+    timings: dict[str, float] = Field(default_factory=dict, description="seconds by step")
+
+
+#: Published file: the model it describes.
+MODELS: Mapping[str, type[BaseModel]] = {
+    "run.schema.json": RunRecord,
+    "node-request.schema.json": NodeRequest,
+    "node-result.schema.json": NodeResult,
+}
+
+
+def generate(name: str) -> dict[str, Any]:
+    """Return the schema of a published file from its model."""
+    kind = name.removesuffix(".schema.json")
+    return {
+        "$schema": _DIALECT,
+        "$id": f"urn:tune-nodes:schema:{kind}:{SCHEMA}",
+        **MODELS[name].model_json_schema(by_alias=True),
+    }
+
+
+def render(name: str) -> str:
+    """Return the text of a published file."""
+    return json.dumps(generate(name), indent=2, sort_keys=True) + "\n"
+
+
+def published(name: str) -> dict[str, Any]:
+    """Return a schema as it was published with this version."""
+    text = (files("tune_nodes.runs") / "schemas" / name).read_text(encoding="utf-8")
+    schema: dict[str, Any] = json.loads(text)
+    return schema
+
+
+def main() -> None:
+    """Write every schema beside this module."""
+    directory = Path(__file__).parent / "schemas"
+    for name in MODELS:
+        (directory / name).write_text(render(name), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
