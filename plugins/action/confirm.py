@@ -39,7 +39,8 @@ class ActionModule(ActionBase):
             result["warnings"] = [str(exc)]
         found = self._confirm(link, status, arguments)
         tx = found["tx"] or {}
-        result.update(changed=found["outcome"] == "changed", state=tx.get("state"), probes=found["probes_after"])
+        # The values were changed by the modules; what a confirm changes is what is kept over a reboot.
+        result.update(changed=bool(found.get("files")), state=tx.get("state"), probes=found["probes_after"])
         if found["outcome"] != "changed":
             error = found["error"] or {}
             result.update(failed=True, error=error)

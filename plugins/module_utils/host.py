@@ -131,8 +131,8 @@ def _processes(root: str) -> Dict[str, List[int]]:
     for name in names:
         if not name.isdigit():
             continue
-        theirs = namespace(name, "net", root)
-        if mine is not None and theirs is not None and theirs != mine:
+        # A process whose namespace may not be read lives in a world of its own as well.
+        if mine is not None and namespace(name, "net", root) != mine:
             continue
         comm = (read_text(os.path.join(root, "proc", name, "comm"), 64) or "").strip()
         if comm:

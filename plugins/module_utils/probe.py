@@ -105,8 +105,8 @@ def ping(address: str, size: Optional[int] = None, interface: str = "", tries: i
                 took = _echo(sock, family, sockaddr, size, attempt)
                 if took is not None:
                     return {"ok": True, "detail": "%d bytes, DF" % size, "ms": round(took * 1000, 2)}
-    except OSError as exc:
-        return {"ok": False, "detail": exc.strerror or str(exc), "ms": None}
+    except (OSError, ValueError) as exc:  # ValueError: an address that is none (NUL, bad IDNA)
+        return {"ok": False, "detail": getattr(exc, "strerror", None) or str(exc), "ms": None}
     return {"ok": False, "detail": "no answer to %d bytes with DF in %d tries" % (size, tries), "ms": None}
 
 
@@ -155,7 +155,7 @@ def lookup(name: str, wait: float = 3.0) -> Dict[str, Any]:
     def ask() -> None:
         try:
             answer.append(str(socket.getaddrinfo(name, None)[0][4][0]))
-        except (OSError, UnicodeError) as exc:
+        except (OSError, ValueError) as exc:
             answer.append("")
             answer.append(str(exc))
 

@@ -12,8 +12,9 @@ from .link import LinkError
 #: Seconds before the deadline in which the node commits nothing any more (transaction/commit.py: MARGIN).
 MARGIN = 15.0
 #: How long after its deadline a node is waited for: the reverter, and the link coming back.
-GRACE = 45.0
+GRACE = 30.0
 REQUEST_LIMIT = 30.0
+SLOW_LINK = 20.0
 _REFUSED = ("drifted", "busy", "unsupported", "superseded", "usage", "not-persistable", "unknown")
 
 Result = dict[str, Any]
@@ -102,7 +103,7 @@ class Confirmation:
         """Apply (or roll back), then confirm over a new connection. Never raises LinkError."""
         try:
             # The node itself allows a quarter of the window; the rest is for slow links.
-            result = self.node.send(self.request, self.window / 4 + 2 * REQUEST_LIMIT)
+            result = self.node.send(self.request, self.window / 4 + SLOW_LINK)
         except LinkError as exc:
             self.node.renew()
             return self._after_lost_apply(exc)
@@ -168,6 +169,7 @@ class Confirmation:
             _settle_files(found, "changed")
             found["outcome"] = "changed"
             found["error"] = None
+            found["files"] = result.get("files") or []
             return found
         found["error"] = result.get("error")
         if (result.get("error") or {}).get("code") == "reverted":
@@ -208,7 +210,7 @@ class Confirmation:
             "what": "the node did not come back within its window",
             "why": problem or why,
             "next": "its own reverter puts it back if it lives; reach it by its console",
-            "code": "unreachable",
+            "code": "unconfirmed",
             "data": {},
         }
         found["probes_after"] = [_ssh_probe(False, problem)]

@@ -6,6 +6,7 @@ import json
 import subprocess
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from ansible_collections.tune.nodes.plugins.module_utils import bundle
@@ -94,8 +95,7 @@ def tune_processes(node: LabNode) -> list[str]:
     found = []
     for pid in node.processes():
         try:
-            with open(f"/proc/{pid}/cmdline", "rb") as handle:
-                line = handle.read().replace(b"\0", b" ").decode()
+            line = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
         except OSError:
             continue
         if "tune-nodes" in line or "tune_nodes" in line:

@@ -247,8 +247,8 @@ def test_full_disk_is_refused_before_the_first_write(node: LabNode, where: str) 
     before = values(node)
     # A copy of the directory on a file system of its own, filled to the brim.
     script = (
-        f"mkdir -p {where} && cp -a {where} /run/copy && mount -t tmpfs -o size=12m tmpfs {where} && cp -a /run/copy/. {where}/ "
-        f"&& dd if=/dev/zero of={where}/filler bs=4k status=none"
+        f"mkdir -p {where} && cp -a {where} /run/copy && mount -t tmpfs -o size=12m tmpfs {where} "
+        f"&& cp -a /run/copy/. {where}/ && dd if=/dev/zero of={where}/filler bs=4k status=none"
     )
     node.run(["sh", "-c", script], check=False)
     refused = call(node, **apply_request("r1"))

@@ -56,7 +56,7 @@ def refuse_if_busy(store: Store, mine: str = "") -> None:
                 "its transaction is %s and reverts in %.0f s unless confirmed" % (tx.state, left),
                 "wait for it, then run again",
                 code="busy",
-                data={"tx": tx.id},
+                data={"transaction": tx.id},
             )
 
 

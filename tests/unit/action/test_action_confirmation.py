@@ -1,0 +1,164 @@
+"""One node's way from apply to its end, against a node whose answers are written down."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from ansible_collections.tune.nodes.plugins.plugin_utils.confirmation import Confirmation, ask
+from ansible_collections.tune.nodes.plugins.plugin_utils.link import LinkError
+
+ARMED = {"id": "r1", "state": "ARMED", "window": 120.0, "deadline_in": 118.0}
+CHANGES = [
+    {"family": "sysctl", "key": "k", "before": "1", "want": "2", "after": "2", "status": "changed", "note": ""},
+    {"family": "files", "key": "/f", "before": None, "want": "x", "after": None, "status": "pending", "note": ""},
+]
+PROBE = {"id": "gateway:g", "kind": "gateway", "target": "g", "ok": True, "detail": "", "ms": 1.0}
+
+
+class Clock:
+    """Time that passes only by sleeping and by being asked."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+class Scripted:
+    """A node that gives each operation's answers in order, the last one for ever."""
+
+    def __init__(self, clock: Clock, **answers: Any) -> None:
+        self.clock, self.answers, self.asked, self.renewed = clock, answers, [], 0
+
+    def renew(self) -> None:
+        self.renewed += 1
+
+    def send(self, request: Mapping[str, Any], limit: float) -> dict[str, Any]:
+        op = str(request["op"])
+        self.asked.append((op, self.renewed > 0))
+        queue = self.answers[op]
+        found = queue.pop(0) if len(queue) > 1 else queue[0]
+        if isinstance(found, LinkError):
+            self.clock.now += 3.0
+            raise found
+        return {"ok": True, "changes": [], "probes": [], "tx": None, "error": None, "warnings": [], **found}
+
+
+def applied(**more: Any) -> dict[str, Any]:
+    return {"tx": ARMED, "changes": [dict(c) for c in CHANGES], "probes": [PROBE], **more}
+
+
+def state(name: str, rows: Any = ()) -> dict[str, Any]:
+    tx = {"id": "r1", "state": name}
+    return {"tx": tx, "transactions": [{**tx, "rows": list(rows)}]}
+
+
+def error(code: str, **more: Any) -> dict[str, Any]:
+    return {"ok": False, "error": {"what": code, "why": "", "next": "", "code": code, "data": {}}, **more}
+
+
+LOST = LinkError("lost", "gone", "lost")
+REFUSED = LinkError("cannot be reached", "connection refused", "unreachable")
+DONE = {"tx": {"id": "r1", "state": "DONE"}, "probes": [PROBE]}
+ROWS = [{"family": "sysctl", "key": "k", "status": "reverted", "note": ""}]
+
+WAYS = [
+    ("confirmed", {"apply": [applied()], "confirm": [DONE]}, "changed", ["changed", "changed"]),
+    ("nothing to do", {"apply": [{"changes": []}]}, "ok", []),
+    ("link settles late", {"apply": [applied()], "confirm": [LOST, REFUSED, DONE]}, "changed", ["changed", "changed"]),
+    (
+        "probe lost: the node reverts at once",
+        {
+            "apply": [applied()],
+            "confirm": [error("reverted", tx={"id": "r1", "state": "REVERTED"}, rows=ROWS)],
+            "probe": [{"probes": [PROBE]}],
+        },
+        "reverted",
+        ["reverted", "reverted"],
+    ),
+    (
+        "never back: the node reverts by itself",
+        {"apply": [applied()], "confirm": [LOST], "status": [LOST, state("REVERTED", ROWS)], "probe": [{}]},
+        "reverted",
+        ["reverted", "reverted"],
+    ),
+    (
+        "refused confirm: reverted on request",
+        {
+            "apply": [applied()],
+            "confirm": [error("moved")],
+            "revert": [{"tx": {"id": "r1", "state": "REVERTED"}, "rows": ROWS}],
+            "probe": [{}],
+        },
+        "reverted",
+        ["reverted", "reverted"],
+    ),
+    (
+        "confirmed, but the answer was lost",
+        {"apply": [applied()], "confirm": [LOST, {"tx": {"id": "r1", "state": "DONE"}}]},
+        "changed",
+        ["changed", "changed"],
+    ),
+    ("drifted from the plan", {"apply": [error("drifted")]}, "refused", []),
+    ("busy", {"apply": [error("busy")]}, "refused", []),
+    ("no connection at all", {"apply": [REFUSED]}, "unreachable", []),
+    ("answer of the apply lost, nothing armed", {"apply": [LOST], "status": [{"tx": None}]}, "failed", []),
+    (
+        "answer of the apply lost, armed",
+        {
+            "apply": [LOST],
+            "status": [state("ARMED")],
+            "revert": [{"tx": {"id": "r1", "state": "REVERTED"}, "rows": ROWS}],
+            "probe": [{}],
+        },
+        "reverted",
+        [],
+    ),
+    (
+        "gone for good",
+        {"apply": [applied()], "confirm": [LOST], "status": [LOST]},
+        "unreachable",
+        ["changed", "pending"],
+    ),
+    (
+        "a value did not take",
+        {"apply": [error("reverted", changes=[{**CHANGES[0], "status": "failed"}])], "probe": [{"probes": [PROBE]}]},
+        "reverted",
+        ["failed"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("answers", "outcome", "statuses"), [way[1:] for way in WAYS], ids=[way[0] for way in WAYS])
+def test_ways(answers: dict[str, Any], outcome: str, statuses: list[str]) -> None:
+    clock = Clock()
+    node = Scripted(clock, **{op: list(queue) for op, queue in answers.items()})
+    found = Confirmation(node, {"op": "apply", "run": "r1", "window": 120}, clock).run()
+    assert found["outcome"] == outcome
+    assert [c["status"] for c in found["changes"]] == statuses
+    assert (found["error"] is None) == (outcome in ("changed", "ok"))
+    assert all(fresh for op, fresh in node.asked if op != "apply"), "everything after the change uses new connections"
+    assert clock.now - 1000.0 < 120 + 60, "a node is not waited for without end"
+
+
+def test_nothing_is_confirmed_in_the_last_seconds() -> None:
+    clock = Clock()
+    node = Scripted(clock, apply=[applied()], confirm=[LOST], status=[state("REVERTED")], probe=[{}])
+    Confirmation(node, {"op": "apply", "run": "r1", "window": 120}, clock).run()
+    asked = [op for op, _ in node.asked]
+    assert asked.index("status") > 1
+    assert asked.count("confirm") > 3
+
+
+def test_asking_changes_nothing_and_says_how_the_node_stands() -> None:
+    pending = {"changes": [{**CHANGES[0], "status": "pending"}], "plan_hash": "sha256:x"}
+    assert ask(Scripted(Clock(), plan=[pending]), {"op": "plan"})["outcome"] == "pending"
+    assert ask(Scripted(Clock(), plan=[{}]), {"op": "plan"})["outcome"] == "ok"
+    assert ask(Scripted(Clock(), plan=[REFUSED]), {"op": "plan"})["outcome"] == "unreachable"
+    assert ask(Scripted(Clock(), plan=[error("unsupported")]), {"op": "plan"})["outcome"] == "refused"
