@@ -1,0 +1,135 @@
+"""``tune-nodes rollback``: put back what a run changed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Annotated
+
+import typer
+
+from tune_nodes.cli import complete
+from tune_nodes.cli.apply import ask_for, finish
+from tune_nodes.cli.asking import must_be_answerable
+from tune_nodes.cli.options import Output, Reach, Rollout, Wish
+from tune_nodes.cli.session import Session, close, described, new_record, settings_of, window_of
+from tune_nodes.errors import UsageError
+from tune_nodes.fleet.execute import STOPPED_BY_USER, FleetRun
+from tune_nodes.fleet.inventory import Inventory
+from tune_nodes.fleet.target import Target
+from tune_nodes.fleet.verdict import exit_code
+from tune_nodes.runs.models import NodeRecord, Outcome, RunRecord
+from tune_nodes.runs.store import RunStore
+
+#: Verbs of runs that change nodes.
+CHANGING = ("apply", "rollback")
+
+
+def rollback(
+    reach: Reach,
+    rollout: Rollout,
+    out: Output,
+    run: Annotated[
+        str,
+        typer.Argument(
+            metavar="[RUN]",
+            help="The run to undo: its id, a part of it, or latest.",
+            show_default="the latest run that changed something",
+            autocompletion=complete.runs,
+        ),
+    ] = "",
+    window: Annotated[
+        int | None,
+        typer.Option("--window", min=20, max=3600, help="Seconds until an unconfirmed rollback undoes itself."),
+    ] = None,
+) -> int:
+    """Put back what a run changed, where a node still holds what the run wrote.
+
+    A value that somebody else has changed since is left alone and reported as foreign. A rollback is a run like any
+    other: with a canary, waves, confirmation over a new connection, and it can itself be rolled back.
+    """
+    must_be_answerable(rollout.yes, "rollback")
+    session = Session.open(out, reach, Wish(window=window), rollout)
+    undone = session.store.load(chosen_run(session.store, run))
+    nodes = touched(undone)
+    if not nodes:
+        raise UsageError(f"run {undone.id} changed nothing", f"it was: {undone.verb}", "tune-nodes history")
+    settings = settings_of(session.config, window_of(session.config))
+    inventory, options = session.inventory(undone.inventory)
+    targets = targets_of(inventory, undone, nodes)
+    record = new_record("rollback", inventory, undone.profile, described(settings))
+    record.rolled_back = undone.id
+    with session.run(record, options, settings) as fleet:
+        fleet.plan(targets, f"what run {undone.id} left", "rollback", probing=True)
+        _nothing_left(fleet, undone)
+        code = _carry_out(session, fleet, targets, rollout.yes)
+    return finish(session, record, code)
+
+
+def chosen_run(store: RunStore, reference: str) -> str:
+    """Return the run to undo: the one named, else the newest that changed something and was not undone yet.
+
+    Raises:
+        UsageError: there is none, or several fit.
+    """
+    if reference:
+        return store.resolve(reference)
+    runs = store.history(limit=-1)
+    undone = {store.load(run.id).rolled_back for run in runs if run.verb == "rollback" and run.exit_code == 0}
+    for run in runs:
+        changed = run.outcomes.get(Outcome.CHANGED, 0) or run.state == "interrupted"
+        if run.verb == "apply" and changed and run.id not in undone:
+            return run.id
+    raise UsageError(
+        "there is nothing to roll back", "no run changed anything that was not undone", "tune-nodes history"
+    )
+
+
+def touched(record: RunRecord) -> list[NodeRecord]:
+    """Return the nodes that hold, or may hold, what a run wrote (pure)."""
+    if record.verb not in CHANGING:
+        return []
+    started = {name for wave in record.waves if wave.started is not None for name in wave.nodes}
+    unsure = (Outcome.FAILED, Outcome.UNREACHABLE, Outcome.PENDING)
+    return [
+        node
+        for node in record.nodes.values()
+        if node.outcome is Outcome.CHANGED or (node.name in started and node.outcome in unsure)
+    ]
+
+
+def targets_of(inventory: Inventory, undone: RunRecord, nodes: Sequence[NodeRecord]) -> list[Target]:
+    """Return a target for each node to undo. Raises UsageError where none is in the inventory."""
+    found = [
+        Target(
+            name=node.name,
+            address=inventory.nodes[node.name].address,
+            tx=node.tx.id if node.tx is not None else undone.id,
+        )
+        for node in nodes
+        if node.name in inventory.nodes
+    ]
+    if not found:
+        missing = ", ".join(node.name for node in nodes[:5])
+        raise UsageError(f"no node that run {undone.id} changed is in this inventory", f"it changed {missing}")
+    return found
+
+
+def _nothing_left(fleet: FleetRun, undone: RunRecord) -> None:
+    """A node the run may never have reached and that knows nothing of it is well."""
+    for name, record in list(fleet.record.nodes.items()):
+        unsure = undone.nodes[name].tx is None
+        if unsure and record.error is not None and record.error.code == "unknown":
+            fleet.handle.node(record.model_copy(update={"outcome": Outcome.OK, "error": None}))
+
+
+def _carry_out(session: Session, fleet: FleetRun, targets: Sequence[Target], yes: bool) -> int:
+    record = fleet.record
+    todo = [t for t in targets if record.nodes[t.name].outcome is Outcome.PENDING]
+    if todo and not record.stopped:
+        todo = [replace(t, expect=record.nodes[t.name].plan_hash) for t in todo]
+        if ask_for(session, fleet, todo, [], yes):
+            fleet.execute("rollback", todo)
+        else:
+            record.stopped = STOPPED_BY_USER
+    return close(fleet.handle, int(exit_code(record)))

@@ -1,0 +1,382 @@
+"""The orchestration of one run: plan over all nodes, then waves with a gate after each.
+
+The order of writes is what makes a run that dies at any point explainable: a wave is recorded before its first node
+is touched, each node's answer is journalled as it arrives, the record is rewritten after each wave.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from tune_nodes.errors import TuneError
+from tune_nodes.fleet import gate, peers
+from tune_nodes.fleet.runner import Call, CallResult, Runner
+from tune_nodes.fleet.stop import StopSwitch
+from tune_nodes.fleet.target import Target, duplicates, request
+from tune_nodes.fleet.waves import Policy, Wave, is_protected, split
+from tune_nodes.runs.models import ErrorRecord, NodeRecord, Outcome, WaveRecord
+from tune_nodes.runs.store import Quarantined, RunHandle
+
+#: Outcomes of the planning step after which a node can be worked on.
+PLANNED = frozenset({Outcome.OK, Outcome.PENDING})
+#: Seconds after the window's end by which a node has undone what was not confirmed.
+REVERT_MARGIN = 10.0
+STOPPED_BY_USER = "stopped by the user"
+
+
+class Progress(Protocol):
+    """What the terminal is told."""
+
+    def phase(self, title: str, total: int) -> None:
+        """A step over ``total`` nodes begins."""
+
+    def node(self, record: NodeRecord) -> None:
+        """A node answered."""
+
+    def wave(self, wave: WaveRecord, total: int) -> None:
+        """A wave begins (gate pending) or ended."""
+
+    def note(self, text: str) -> None:
+        """Something a person should read."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a run goes about its nodes.
+
+    Args:
+        policy: sizes of the waves.
+        fail_percent: share of attempted nodes whose failure stops the run.
+        soak: seconds to wait between waves.
+        window: seconds a node waits for its confirmation before it reverts.
+        timeout: seconds of ssh's connection timeout.
+    """
+
+    policy: Policy = field(default_factory=Policy)
+    fail_percent: float = 5
+    soak: float = 0
+    window: int = 120
+    timeout: int = 10
+
+    @property
+    def idle_timeout(self) -> float:
+        """Seconds of silence after which ansible-playbook is taken for hung; nodes bound themselves well below."""
+        return max(300.0, 3 * self.window + 10 * self.timeout)
+
+
+def machine(record: NodeRecord) -> tuple[str, str]:
+    """Return a node's (machine id, boot id), "" where it did not say."""
+    host = record.host
+    return str(host.get("machine_id") or ""), str(host.get("boot_id") or "")
+
+
+def unprobed(records: Iterable[NodeRecord]) -> list[str]:
+    """Return the nodes on which neither gateway nor any peer answers: there only ssh would show a lost link (pure)."""
+    kinds = ("gateway", "peer")
+    return [
+        record.name
+        for record in records
+        if (near := [probe.ok for probe in record.probes_before if probe.kind in kinds]) and not any(near)
+    ]
+
+
+def refuse(record: NodeRecord, error: ErrorRecord) -> NodeRecord:
+    """Return the record as refused, with the reason."""
+    return record.model_copy(update={"outcome": Outcome.REFUSED, "error": error})
+
+
+class FleetRun:
+    """One run in progress.
+
+    Args:
+        runner: sends requests.
+        handle: the run's record and journal.
+        progress: the terminal.
+        stop: what Ctrl-C pressed.
+        settings: how to go about it.
+    """
+
+    def __init__(
+        self, runner: Runner, handle: RunHandle, progress: Progress, stop: StopSwitch, settings: Settings
+    ) -> None:
+        self.runner = runner
+        self.handle = handle
+        self.record = handle.record
+        self.progress = progress
+        self.stop = stop
+        self.settings = settings
+
+    # -- one call ----------------------------------------------------------------------------------------------
+
+    def call(
+        self,
+        operation: str,
+        targets: Sequence[Target],
+        cancelled: Callable[[], bool],
+        neighbours: Mapping[str, Sequence[str]] | None = None,
+        check: bool = False,
+    ) -> CallResult:
+        """Send one request to some nodes; every record goes to the terminal as it arrives."""
+        document = request(operation, self.record.id, targets, self.settings.window, neighbours, check)
+        call = Call(document, self.progress.node, cancelled, self.settings.idle_timeout)
+        return self.runner.run(call)
+
+    # -- plan --------------------------------------------------------------------------------------------------
+
+    def plan(
+        self, targets: Sequence[Target], title: str = "plan", operation: str = "plan", probing: bool = False
+    ) -> dict[str, NodeRecord]:
+        """Ask every node what would change. Nothing is touched; a stop takes effect at once.
+
+        Args:
+            targets: the nodes.
+            title: what the terminal calls this step.
+            operation: ``plan``, or ``rollback`` for what a rollback would change.
+            probing: whether peers are tried too, so that a person learns beforehand where nothing answers.
+
+        Returns:
+            The records, also taken into the run. The same machine under two names is refused under both.
+        """
+        self.progress.phase(title, len(targets))
+        addresses = {target.name: target.address for target in targets}
+        near = {t.name: peers.choose(t.name, (), addresses, t.peers) for t in targets} if probing else None
+        result = self.call(operation, targets, lambda: self.stop.requested, near, check=operation != "plan")
+        twins = duplicates({name: machine(record) for name, record in result.records.items()})
+        for name in addresses:
+            record = result.records[name].model_copy(update={"address": addresses[name]})
+            if result.cancelled and record.error is not None and record.error.code == "no-result":
+                error = ErrorRecord(what="the run was stopped before this node answered", code="skipped")
+                record = record.model_copy(update={"outcome": Outcome.SKIPPED, "error": error})
+            if name in twins:
+                record = refuse(record, _twin_error(name, twins[name]))
+                self.progress.node(record)
+            self.handle.node(record)
+        if result.cancelled or self.stop.requested:
+            self.record.stopped = STOPPED_BY_USER
+        self.handle.save()
+        return {name: self.record.nodes[name] for name in addresses}
+
+    # -- waves -------------------------------------------------------------------------------------------------
+
+    def leave_out(self, quarantine: Sequence[Quarantined]) -> list[str]:
+        """Mark quarantined nodes that have something pending; return their names."""
+        held = []
+        for name, record in self.record.nodes.items():
+            entry = next((q for q in quarantine if q.covers(name, machine(record)[0])), None)
+            if entry is None or record.outcome is not Outcome.PENDING:
+                continue
+            error = ErrorRecord(
+                what=f"left out: quarantined since run {entry.run}",
+                why=entry.reason,
+                next=f"when its cause is gone: tune-nodes quarantine clear {name}",
+                code="quarantined",
+            )
+            self.handle.node(record.model_copy(update={"outcome": Outcome.QUARANTINED, "error": error}))
+            held.append(name)
+        return held
+
+    def waves(self, names: Sequence[str]) -> list[Wave]:
+        """Split these nodes by what they said of themselves when they were planned."""
+        protected = {n for n in names if is_protected(_roles(self.record.nodes[n]))}
+        return split(names, protected, self.settings.policy)
+
+    def execute(self, operation: str, targets: Sequence[Target]) -> None:
+        """Work on the nodes wave by wave until done, stopped or failed; the rest is marked skipped.
+
+        Args:
+            operation: ``apply`` or ``rollback``.
+            targets: the nodes to touch, in the inventory's order.
+        """
+        by_name = {target.name: target for target in targets}
+        waves = self.waves(list(by_name))
+        attempted: list[str] = []
+        self.record.waves = [
+            WaveRecord(number=number, canary=wave.canary, nodes=list(wave.nodes))
+            for number, wave in enumerate(waves, 1)
+        ]
+        for number, wave in enumerate(waves, 1):
+            if self.stop.requested:
+                self.record.stopped = self.record.stopped or STOPPED_BY_USER
+            if self.record.stopped:
+                break
+            attempted += wave.nodes
+            self._wave(operation, wave, self.record.waves[number - 1], by_name, attempted)
+            if number < len(waves) and not self.record.stopped:
+                self._soak(wave, self.record.waves[number - 1], by_name)
+        self._skip([name for name in by_name if name not in attempted])
+
+    def _wave(
+        self, operation: str, wave: Wave, row: WaveRecord, by_name: Mapping[str, Target], attempted: Sequence[str]
+    ) -> None:
+        row.started = datetime.now(UTC)
+        self.handle.event("wave", number=row.number, nodes=row.nodes, operation=operation)
+        self.handle.save()  # before the first node is touched
+        self.progress.wave(row, len(self.record.waves))
+        started = time.monotonic()
+        targets = [by_name[name] for name in wave.nodes]
+        try:
+            result = self.call(operation, targets, lambda: self.stop.aborted, self._neighbours(wave, by_name))
+        except TuneError as problem:  # it reached no node; the waves before it must still be reported
+            result = CallResult({name: _not_sent(name, problem) for name in wave.nodes})
+        for name in wave.nodes:
+            self._take(result.records[name], row.number)
+        self._settle(wave, row.number, by_name, started)
+        row.finished = datetime.now(UTC)
+        nodes = self.record.nodes
+        verdict = gate.judge(
+            wave, [nodes[n] for n in wave.nodes], [nodes[n] for n in attempted], self.settings.fail_percent
+        )
+        row.gate, row.gate_detail = ("passed" if verdict.passed else "failed"), verdict.detail
+        if result.cancelled:
+            self.record.stopped = STOPPED_BY_USER
+        elif not verdict.passed:
+            self.record.stopped = self.record.stopped or f"wave {row.number}: {verdict.detail}"
+        self._save_or_stop()
+        self.progress.wave(row, len(self.record.waves))
+
+    def _take(self, record: NodeRecord, wave: int) -> None:
+        """Take a node's new record into the run, keeping what only the plan knew; quarantine it if it reverted."""
+        planned = self.record.nodes[record.name]
+        kept: dict[str, Any] = {"wave": wave, "address": planned.address}
+        for key in ("host", "changes", "probes_before", "plan_hash"):
+            if not getattr(record, key):
+                kept[key] = getattr(planned, key)
+        record = record.model_copy(update={**kept, "timings": {**planned.timings, **record.timings}})
+        try:
+            self.handle.node(record)
+            if _suspect(record):
+                reason = record.error.what if record.error else "the change was not confirmed"
+                self.handle.store.quarantine(record.name, machine(record)[0], self.record.id, reason)
+        except TuneError as problem:
+            self._cannot_record(problem)
+
+    def _save_or_stop(self) -> None:
+        try:
+            self.handle.save()
+        except TuneError as problem:
+            self._cannot_record(problem)
+
+    def _cannot_record(self, problem: TuneError) -> None:
+        # Nodes were touched: the wave is seen through in memory, but no other may start.
+        self.record.stopped = self.record.stopped or f"the run could not be recorded: {problem.why or problem.what}"
+        self.progress.note(str(problem))
+
+    def _neighbours(self, wave: Wave, by_name: Mapping[str, Target]) -> dict[str, list[str]]:
+        known = {
+            name: record.address
+            for name, record in self.record.nodes.items()
+            if record.host and record.outcome not in (Outcome.UNREACHABLE, Outcome.REVERTED)
+        }
+        most = max((by_name[name].peers for name in wave.nodes), default=0)
+        return {name: peers.choose(name, wave.nodes, known, most) for name in wave.nodes}
+
+    # -- after a wave ------------------------------------------------------------------------------------------
+
+    def _settle(self, wave: Wave, number: int, by_name: Mapping[str, Target], started: float) -> None:
+        """Ask nodes whose state is unknown once more, when their window is over and they have undone themselves."""
+        nodes = self.record.nodes
+        unknown = [n for n in wave.nodes if _unknown(nodes[n])]
+        if not unknown or self.stop.aborted:
+            return
+        wait = started + self.settings.window + REVERT_MARGIN - time.monotonic()
+        if wait > 0:
+            names = ", ".join(unknown[:5])
+            self.progress.note(f"waiting {wait:.0f} s for {names}: an unconfirmed change undoes itself by then")
+            self.stop.sleep(wait, lambda: self.stop.aborted)
+        if self.stop.aborted:
+            return
+        targets = [replace(by_name[name], tx=self.record.id) for name in unknown]
+        result = self.call("status", targets, lambda: self.stop.aborted)
+        for name in unknown:
+            self._take(settled(nodes[name], result.records[name]), number)
+
+    def _soak(self, wave: Wave, row: WaveRecord, by_name: Mapping[str, Target]) -> None:
+        """Wait, then look whether the wave's nodes still hold what they were given."""
+        if self.settings.soak <= 0:
+            return
+        self.progress.note(f"soaking for {self.settings.soak:.0f} s")
+        self.stop.sleep(self.settings.soak)
+        if self.stop.requested:
+            return
+        good = [name for name in wave.nodes if self.record.nodes[name].outcome in gate.GOOD]
+        targets = [_without_expectation(by_name[name]) for name in good]
+        records = self.call("plan", targets, lambda: self.stop.aborted).records if targets else {}
+        bad = {name: record for name, record in records.items() if record.outcome is not Outcome.OK}
+        if not bad:
+            row.gate_detail += f"; still well after {self.settings.soak:.0f} s"
+        else:
+            said = ", ".join(f"{name} ({record.outcome})" for name, record in sorted(bad.items()))
+            row.gate, row.gate_detail = "failed", f"no longer well after {self.settings.soak:.0f} s: {said}"
+            self.record.stopped = f"wave {row.number}: {row.gate_detail}"
+        self._save_or_stop()
+        self.progress.wave(row, len(self.record.waves))
+
+    def _skip(self, names: Sequence[str]) -> None:
+        for name in names:
+            error = ErrorRecord(what="the run stopped before this node", why=self.record.stopped, code="skipped")
+            record = self.record.nodes[name].model_copy(update={"outcome": Outcome.SKIPPED, "error": error})
+            try:
+                self.handle.node(record)
+            except TuneError as problem:
+                self._cannot_record(problem)
+        for row in self.record.waves:
+            if row.started is None:
+                row.gate = "skipped"
+
+
+def _roles(record: NodeRecord) -> list[str]:
+    roles = record.host.get("roles")
+    return [str(role) for role in roles] if isinstance(roles, list) else []
+
+
+def _unknown(record: NodeRecord) -> bool:
+    """Say whether a node may hold an unconfirmed change that nobody has waited for.
+
+    The action itself waits for a node that it lost; what is left are calls that were cut off.
+    """
+    if record.outcome is not Outcome.FAILED:
+        return False
+    armed = record.tx is not None and record.tx.state in ("ARMED", "REVERTING")
+    return armed or (record.error is not None and record.error.code == "no-result")
+
+
+def _suspect(record: NodeRecord) -> bool:
+    """Say whether a node must be kept out of later runs: a change was put back on it, or it never came back."""
+    lost = record.outcome is Outcome.UNREACHABLE and record.tx is not None
+    return lost or record.outcome is Outcome.REVERTED
+
+
+def settled(before: NodeRecord, status: NodeRecord) -> NodeRecord:
+    """Return what a node of unknown state came to, from its answer to a status request (pure)."""
+    state = status.tx.state if status.tx else ""
+    if state == "REVERTED":
+        outcome = Outcome.REVERTED
+    elif state in ("COMMITTED", "DONE"):
+        outcome = Outcome.CHANGED
+    else:
+        return before.model_copy(update={"warnings": [*before.warnings, *status.warnings]})
+    update = {"outcome": outcome, "tx": status.tx, "host": status.host or before.host}
+    return before.model_copy(update=update)
+
+
+def _not_sent(name: str, problem: TuneError) -> NodeRecord:
+    error = ErrorRecord(what=problem.what, why=problem.why, next=problem.next, code="not-sent")
+    return NodeRecord(name=name, outcome=Outcome.FAILED, error=error)
+
+
+def _without_expectation(target: Target) -> Target:
+    return replace(target, expect="")
+
+
+def _twin_error(name: str, others: Sequence[str]) -> ErrorRecord:
+    return ErrorRecord(
+        what=f"{name} and {', '.join(others)} are one machine",
+        why="same machine-id and same boot-id",
+        next="keep one of the names in the inventory",
+        code="duplicate",
+        data={"others": list(others)},
+    )
