@@ -29,7 +29,12 @@ def build_request(operation: str, arguments: dict[str, Any], node: str, check: b
         document = _read(str(arguments["request_file"]))
         request["op"] = document.get("operation", operation)
         request.update(document.get("common") or {})
-        request.update((document.get("nodes") or {}).get(node) or {})
+        nodes = document.get("nodes")
+        if not isinstance(nodes, dict) or node not in nodes:
+            raise AnsibleActionFail(
+                f"the request file {arguments['request_file']} does not name {node}: nothing is done"
+            )
+        request.update(nodes[node] or {})
     else:
         layer = {"profile": "task", "match": None}
         layer.update({name: arguments[name] for name in ("sysctl", "nic_queues") if arguments.get(name)})

@@ -71,7 +71,7 @@ def from_result(outcome: str, result: Mapping[str, Any], **fields: Any) -> Resul
 def ask(node: Node, request: Mapping[str, Any]) -> Result:
     """Send a request that changes nothing (plan, status, observe, probe) and say how the node stands."""
     try:
-        result = node.send(request, 2 * REQUEST_LIMIT)
+        result = _send_again_if_lost(node, request)
     except LinkError as exc:
         return blank("failed" if exc.kind == "failed" else "unreachable", error=exc.to_dict())
     if not result.get("ok"):
@@ -79,6 +79,17 @@ def ask(node: Node, request: Mapping[str, Any]) -> Result:
     pending = any(c["status"] == "pending" for c in result.get("changes") or [])
     extra = {key: result[key] for key in ("transactions", "settings", "observations", "known") if key in result}
     return from_result("pending" if pending else "ok", result, **extra)
+
+
+def _send_again_if_lost(node: Node, request: Mapping[str, Any]) -> Result:
+    """Send a harmless request; a shared connection that died unnoticed gets a second try on a new one."""
+    try:
+        return node.send(request, REQUEST_LIMIT)
+    except LinkError as exc:
+        if exc.kind != "lost":
+            raise
+    node.renew()
+    return node.send(request, REQUEST_LIMIT)
 
 
 def _outcome_of_error(result: Mapping[str, Any]) -> str:
@@ -256,6 +267,7 @@ class Confirmation:
                 change["note"] = row.get("note") or change["note"]
         _settle_files(found, "reverted")
         found["outcome"] = "reverted"
+        found["tx"] = dict(found["tx"] or {}, state="REVERTED", deadline_in=None) if found["tx"] else None
         if why or not found["error"]:
             found["error"] = _error("the change was put back", why, "look at the probes, then run again", "reverted")
         self._probe_again(found)

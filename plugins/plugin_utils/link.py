@@ -31,6 +31,8 @@ BOOTSTRAP = (
     "from tune_nodes_node.node import serve\n"
     "sys.exit(serve(d,(h[0].decode(),z)))\n"
 )
+#: A dead connection is noticed within 15 s, one of ControlPersist's included.
+KEEPALIVE = "-o ServerAliveInterval=5 -o ServerAliveCountMax=3"
 NEW_CONNECTION = "-o ControlMaster=no -o ControlPath=none"
 MAX_OUTPUT = 8 << 20
 #: What ssh says when it never got as far as a session: nothing can have run on the node.
@@ -118,6 +120,10 @@ class Link:
         self.name = str(task_vars.get("inventory_hostname", ""))
         self.fresh = False
         self._code = bundle.build()
+        if action._connection.transport == "ssh":
+            given = str(action._connection.get_option("ssh_args") or "")
+            if "serveralive" not in given.lower():
+                action._connection.set_option("ssh_args", f"{given} {KEEPALIVE}".strip())
 
     def renew(self) -> None:
         """Make every later request use a connection of its own: no shared socket, so a truly new one."""
@@ -153,7 +159,11 @@ class Link:
         except AnsibleConnectionFailure as exc:
             raise _connection_error(str(exc)) from exc
         except AnsibleError as exc:
-            raise LinkError("the node could not be asked", _bounded(str(exc))) from exc
+            raise LinkError(
+                "the node could not be asked",
+                _bounded(str(exc)),
+                next="check become and its password (-b, -K), then run again with -vvv",
+            ) from exc
         return self._result(done)
 
     def _result(self, done: Mapping[str, Any]) -> dict[str, Any]:

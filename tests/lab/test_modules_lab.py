@@ -188,11 +188,12 @@ def test_observe_gives_facts_and_changes_nothing(lab: Lab, tmp_path: Path) -> No
     assert [node.etc() for node in lab.nodes] == etc
 
 
-def request_file(directory: Path, window: int) -> str:
+def request_file(lab: Lab, directory: Path, window: int, probe: dict[str, str]) -> str:
     layer = {"profile": "test", "match": None, "sysctl": SETTINGS, "nic_queues": []}
-    request = {"run": "r1", "window": window, "layers": [layer], "probes": [{"kind": "gateway"}]}
+    request = {"run": "r1", "window": window, "layers": [layer], "probes": [probe]}
     path = directory / "request.json"
-    path.write_text(json.dumps({"operation": "apply", "common": request, "nodes": {}}))
+    nodes: dict[str, Any] = {node.name: {} for node in lab.nodes}
+    path.write_text(json.dumps({"operation": "apply", "common": request, "nodes": nodes}))
     return str(path)
 
 
@@ -204,7 +205,7 @@ def test_action_confirms_each_node_or_reverts_the_one_that_is_cut(lab: Lab, tmp_
 
     with once(armed.exists, lambda: cut.break_("no-ssh")) as fault:
         started = time.monotonic()
-        found = module(lab, tmp_path, "tune", request_file=request_file(tmp_path, 25))
+        found = module(lab, tmp_path, "tune", request_file=request_file(lab, tmp_path, 25, {"kind": "gateway"}))
     assert fault.fired.is_set()
     assert found[whole.name]["tune_nodes"]["outcome"] == "changed", found[whole.name]
     assert values(whole)["net.core.somaxconn"] == "16384"
@@ -219,10 +220,7 @@ def test_probe_that_is_lost_reverts_at_once(make_lab: MakeLab, tmp_path: Path) -
     lab = make_lab(2, sudo=False)
     node, peer = lab.nodes
     before = values(node)
-    layer = {"profile": "test", "match": None, "sysctl": SETTINGS, "nic_queues": []}
-    request = {"run": "r1", "window": 60, "layers": [layer], "probes": [{"kind": "peer", "target": peer.address}]}
-    path = tmp_path / "request.json"
-    path.write_text(json.dumps({"operation": "apply", "common": request, "nodes": {}}))
+    path = request_file(lab, tmp_path, 60, {"kind": "peer", "target": peer.address})
     armed = node.root / "var/lib/tune-nodes/tx/r1/ARMED"
 
     def gone(of: LabNode) -> None:
@@ -231,7 +229,7 @@ def test_probe_that_is_lost_reverts_at_once(make_lab: MakeLab, tmp_path: Path) -
     from tune_nodes.lab import once
 
     with once(armed.exists, lambda: gone(peer)):
-        found = module(lab, tmp_path, "tune", request_file=str(path))[node.name]["tune_nodes"]
+        found = module(lab, tmp_path, "tune", request_file=path)[node.name]["tune_nodes"]
     assert found["outcome"] == "reverted"
     assert f"peer:{peer.address}" in found["error"]["why"]
     assert values(node) == before

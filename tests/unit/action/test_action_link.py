@@ -100,7 +100,8 @@ def test_request_of_a_file_is_the_nodes_own(tmp_path: Path) -> None:
     path = tmp_path / "r.json"
     path.write_text(json.dumps({"operation": "apply", "common": {"run": "r"}, "nodes": {"n1": {"expect": "h"}}}))
     assert build_request("plan", {"request_file": str(path)}, "n1", False)["expect"] == "h"
-    assert "expect" not in build_request("plan", {"request_file": str(path)}, "n2", False)
+    with pytest.raises(AnsibleActionFail):
+        build_request("plan", {"request_file": str(path)}, "n2", False)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"operation": "format-disk"}'])
