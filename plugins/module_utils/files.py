@@ -60,11 +60,24 @@ def remove(path: str) -> bool:
 
 def read_bytes(path: str, limit: int = 4 << 20) -> Optional[bytes]:
     """Return a file's content, None where it is absent or unreadable."""
+    # Plain system calls: half the cost of a file object, and /proc holds thousands of small files.
     try:
-        with open(path, "rb") as handle:
-            return handle.read(limit)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return None
+    parts, size = [], 0
+    try:
+        while size < limit:
+            part = os.read(fd, min(65536, limit - size))
+            if not part:
+                break
+            parts.append(part)
+            size += len(part)
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+    return b"".join(parts)
 
 
 def make_dir(path: str, mode: int = 0o755) -> None:

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Dict, List, Optional
 
 from .errors import NodeError
+from .files import read_bytes
 
 #: Systems whose /etc does not last, with what they offer instead.
 FOREIGN_SYSTEMS = {
@@ -68,11 +69,8 @@ class Host:
 
 def read_text(path: str, limit: int = 1 << 20) -> Optional[str]:
     """Return a file's text (bad bytes replaced), None if it cannot be read."""
-    try:
-        with open(path, "rb") as handle:
-            return handle.read(limit).decode("utf-8", "replace")
-    except OSError:
-        return None
+    data = read_bytes(path, limit)
+    return None if data is None else data.decode("utf-8", "replace")
 
 
 def namespace(pid: str, kind: str, root: str = "/") -> Optional[int]:

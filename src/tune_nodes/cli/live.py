@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tune_nodes.cli.output import LOOKS, look
+from tune_nodes.cli.planview import counted
 from tune_nodes.fleet.untrusted import one_line
 from tune_nodes.runs.models import NodeRecord, Outcome, WaveRecord
 
@@ -25,8 +26,8 @@ def summary(record: NodeRecord) -> str:
     if record.error is not None:
         why = f": {record.error.why}" if record.error.why else ""
         return one_line(record.error.what + why, 240)
-    pending = len(record.pending)
-    words = f"{pending} change{'s' if pending != 1 else ''}" if pending else "nothing to change"
+    moved = record.pending
+    words = counted(moved) if moved else "nothing to change"
     total = record.timings.get("total")
     return f"{words}, {total:.1f} s" if total else words
 

@@ -24,6 +24,14 @@ _STYLES = {
 }
 #: Statuses of a line of its own; the others are gathered below the table.
 _SHOWN = ("pending", "changed", "failed", "reverted", "foreign")
+#: Our own files follow from the settings; a person reads of them in one line.
+_FILES = "files"
+_KEPT = {
+    "pending": "to be kept over a reboot in",
+    "changed": "kept over a reboot in",
+    "failed": "not kept",
+    "reverted": "not kept",
+}
 
 
 @dataclass(frozen=True)
@@ -42,7 +50,10 @@ def groups(records: Iterable[NodeRecord]) -> list[Group]:
     """Gather nodes that share a plan; the largest group first (pure)."""
     found: dict[tuple[object, ...], list[NodeRecord]] = {}
     for record in records:
-        key = tuple((c.family, c.key, c.before, c.want, c.status, c.owner, c.note) for c in record.changes)
+        key = tuple(
+            (c.family, c.key, *((c.before, c.want) if c.family != _FILES else ()), c.status, c.owner, c.note)
+            for c in record.changes
+        )
         found.setdefault((record.outcome, key), []).append(record)
     return sorted((Group(nodes) for nodes in found.values()), key=lambda g: (-len(g.nodes), g.nodes[0].name))
 
@@ -63,11 +74,18 @@ def _gathered(changes: Iterable[ChangeRecord], status: str) -> dict[str, list[st
     return found
 
 
+def counted(changes: Sequence[ChangeRecord]) -> str:
+    """Return the number of changes in words; our own files count only where nothing else changes."""
+    found = sum(c.family != _FILES for c in changes)
+    if changes and not found:
+        return "only what is kept over a reboot"
+    return f"{found} change{'s' if found != 1 else ''}"
+
+
 def headline(group: Group) -> str:
     """Return a group's first line."""
     count, outcome = len(group.nodes), group.nodes[0].outcome
-    pending = sum(c.status == "pending" for c in group.changes)
-    said = f"{pending} change{'s' if pending != 1 else ''}" if outcome is Outcome.PENDING else "nothing to change"
+    said = counted(group.nodes[0].pending) if outcome is Outcome.PENDING else "nothing to change"
     if outcome not in (Outcome.PENDING, Outcome.OK):
         said = str(outcome)
     share = "" if count == 1 else " each" if outcome is Outcome.PENDING else ""
@@ -83,7 +101,7 @@ def _value(value: str | None, wide: bool) -> str:
 
 def show_changes(printer: Printer, changes: Sequence[ChangeRecord], everything: bool = False) -> None:
     """Print the changes that matter as a table, and the owned and unsupported ones gathered by reason."""
-    shown = [c for c in changes if everything or c.status in _SHOWN]
+    shown = [c for c in changes if (everything or c.status in _SHOWN) and (printer.wide or c.family != _FILES)]
     rows = []
     for change in shown:
         status = Text(change.status, style=_STYLES.get(change.status, ""))
@@ -101,10 +119,20 @@ def show_changes(printer: Printer, changes: Sequence[ChangeRecord], everything: 
     if rows:
         columns = ["SETTING", "NOW", "WANTED", "STATUS", *(["WHY", "SOURCE"] if printer.wide else [])]
         printer.rows(columns, rows)
+    if not printer.wide:
+        _show_kept(printer, [c for c in changes if c.family == _FILES])
     for kind, words in (("owned", "left to its owner"), ("unsupported", "not possible here")):
         for why, keys in _gathered(changes, kind).items():
             said = f"{words}: {one_line(', '.join(keys), 300)} ({one_line(why, 200)})"
             printer.out.print(Padding(Text(said, style="cyan"), (0, 0, 0, 2)))
+
+
+def _show_kept(printer: Printer, files: Sequence[ChangeRecord]) -> None:
+    for status, words in _KEPT.items():
+        paths = [c.key for c in files if c.status == status]
+        if paths:
+            text = Text(f"{words}: {one_line(', '.join(paths), 300)}", style=_STYLES[status])
+            printer.out.print(Padding(text, (0, 0, 0, 2)))
 
 
 def show_problems(printer: Printer, records: Iterable[NodeRecord]) -> None:

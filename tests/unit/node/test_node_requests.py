@@ -83,7 +83,8 @@ def test_code_has_one_name_wherever_it_lies(tmp_path: Path) -> None:
     name, data = bundle.build()
     archive = tmp_path / "node.pyz"
     archive.write_bytes(data)
-    script = f"import sys; sys.path.insert(0, {str(archive)!r}); from tune_nodes_node import bundle; print(bundle.build()[0])"
+    load = f"import sys; sys.path.insert(0, {str(archive)!r})"
+    script = f"{load}\nfrom tune_nodes_node import bundle; print(bundle.build()[0])"
     said = subprocess.run(
         [sys.executable, "-I", "-S", "-c", script], capture_output=True, text=True, timeout=60, check=True
     )
