@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from typing import Any, Dict, List, Mapping, Sequence
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 from . import persist
 from .errors import NodeError
@@ -39,10 +39,11 @@ def apply_settings(settings: persist.Settings, families: Sequence[Family], host:
         except NodeError as exc:
             done.append(Change(family.name, "*", None, None, status="failed", note=str(exc)))
             continue
+        answered = _answering_gateways(host) if family is NIC_QUEUES else []
         written = [change for change in changes if change.status == "pending" and _write(family, change, host)]
         done.extend(changes)
-        if any(change.disruptive for change in written):
-            _undo_unless_gateway(family, written, host)
+        if written and answered:
+            _undo_unless_gateway(family, written, answered, host)
     return done
 
 
@@ -74,15 +75,19 @@ def _write(family: Family, change: Change, host: Host) -> bool:
     return True
 
 
-def _undo_unless_gateway(family: Family, written: Sequence[Change], host: Host) -> None:
-    known = gateways(host)
+def _answering_gateways(host: Host) -> List[Tuple[str, str]]:
+    """Return the default gateways that answer now: many never do, and those prove nothing."""
+    return [(name, address) for name, address in gateways(host) if ping(address, interface=name, tries=1)["ok"]]
+
+
+def _undo_unless_gateway(
+    family: Family, written: Sequence[Change], answered: Sequence[Tuple[str, str]], host: Host
+) -> None:
     limit = time.monotonic() + GATEWAY_WAIT
-    while known and time.monotonic() < limit:
-        if any(ping(address, interface=interface, tries=1)["ok"] for interface, address in known):
+    while time.monotonic() < limit:
+        if any(ping(address, interface=name, tries=1)["ok"] for name, address in answered):
             return
         time.sleep(1.0)
-    if not known:
-        return  # nothing to ask: the same values were confirmed before
     for change in reversed(written):
         if change.before is not None:
             try:

@@ -18,7 +18,25 @@ from .operations import OPERATIONS, Call, Result
 from .transaction import session
 from .transaction.restore import resolve
 from .transaction.reverter import say_ready, wait_until_due
-from .transaction.store import ARMED, Store, now
+from .transaction.store import Store
+
+_LISTS = ("layers", "probes", "before", "groups")
+_TEXTS = ("run", "tx", "expect", "persist", "why")
+
+
+def check_request(request: Mapping[str, Any]) -> None:
+    """Refuse a request whose fields are not of the published schema's kinds. Raises NodeError(code="usage")."""
+    wrong = [name for name in _LISTS if not isinstance(request.get(name) or [], list)]
+    if wrong:
+        raise NodeError("this request cannot be understood", "no list: " + ", ".join(wrong), code="usage")
+    wrong = [name for name in _LISTS[:3] if any(not isinstance(row, dict) for row in request.get(name) or [])]
+    wrong += [name for name in _TEXTS if not isinstance(request.get(name) or "", str)]
+    if not isinstance(request.get("labels") or {}, dict):
+        wrong.append("labels")
+    if wrong:
+        raise NodeError(
+            "this request cannot be understood", "not of the wanted kind: " + ", ".join(wrong), code="usage"
+        )
 
 
 def handle(
@@ -41,6 +59,7 @@ def handle(
         operation = OPERATIONS.get(str(request.get("op")))
         if operation is None:
             raise NodeError("unknown operation %r" % str(request.get("op"))[:40], code="usage")
+        check_request(request)
         host = observe_host(root)
     except NodeError as exc:
         return {"schema": SCHEMA, "ok": False, "error": exc.to_dict(), "changes": [], "probes": [], "warnings": []}
@@ -97,7 +116,8 @@ def run_watch(tx_id: str, root: str = "/") -> int:
             tx = store.get(name)
         except NodeError:
             return None
-        return None if tx.terminal else (tx.deadline if tx.state == ARMED else max(tx.deadline, now() + 1.0))
+        # A confirm or revert under way gets the rest of the window to finish by itself.
+        return None if tx.terminal else tx.deadline
 
     pause = 1.0
     while wait_until_due(tx_id, deadline):

@@ -119,9 +119,11 @@ def make_plan(call: Call) -> Planned:
 def finish_due(call: Call) -> None:
     """Finish what an earlier request left unfinished; writes nothing where nothing is due."""
     store = call.store
-    if not any(tx.due(call.host) for tx in store.unfinished()):
+    due = [tx for tx in store.unfinished() if tx.due(call.host)]
+    if not due:
         return
-    with store.lock_for_resolve():
+    hung = any(tx.overdue(call.host) for tx in due)
+    with store.lock_for_resolve() if hung else store.lock():
         for row in resolve(store, TUNING, call.host):
             call.warnings.append("transaction %s was unfinished; it is %s now" % (row["id"], row["state"]))
 
@@ -168,7 +170,7 @@ def op_apply(call: Call) -> Result:
         _check_expected(call, planned)
         persist.check_writable(planned.files, call.host)
         tx = call.timed("arm", lambda: _arm(call, store, window))
-        if planned.pending() or any(c.persist for c in planned.changes):
+        if planned.pending():
             call.timed("write", lambda: _write(call, store, tx, planned, window))
         if call.text("persist") == "auto" and not joined:
             files = call.timed("confirm", lambda: session.confirm(store, tx, TUNING, call.host, local=True))

@@ -82,6 +82,12 @@ def make_lab(tmp_path: Path) -> Iterator[MakeLab]:
 
 
 @pytest.fixture(scope="module")
+def make_module_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeLab]:
+    """Return make_lab's function for labs that all tests of a module share."""
+    yield from _factory(tmp_path_factory.mktemp("labs"))
+
+
+@pytest.fixture(scope="module")
 def lab3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """Three nodes for all tests of a module; the third is reached as an ordinary user with a sudo password.
 

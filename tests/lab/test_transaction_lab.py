@@ -133,6 +133,18 @@ def test_power_cut_after_the_commit_point_rolls_forward(node: LabNode) -> None:
     assert not [p for p in (node.root / "etc/sysctl.d").iterdir() if p.name.startswith(".")]
 
 
+def test_a_confirm_killed_past_the_commit_point_is_finished_by_the_reverter(node: LabNode) -> None:
+    assert call(node, **apply_request("r1", window=20))["ok"]
+    kill_install = ["-e", "trace=rename", "-e", "inject=rename:signal=KILL:when=6"]
+    strace = ["strace", "-f", "-qq", "-o", "/dev/null", *kill_install]
+    subprocess.run(node.argv([*strace, *PYTHON]), input=payload({"op": "confirm", "tx": "r1"}), check=False)
+    place = node.root / RUN_DIR.lstrip("/") / "tx/r1"
+    assert (place / "COMMITTED").exists()
+    wait_for((place / "DONE").exists, 30)  # nobody asks this node anything meanwhile
+    assert "tcp_fin_timeout" in (node.root / "etc/sysctl.d/90-tune-nodes.conf").read_text()
+    assert node.read_sysctl("net.ipv4.tcp_fin_timeout") == "30"
+
+
 def test_a_hung_request_is_ended_and_reverted(node: LabNode) -> None:
     before = values(node)
     # Stopped right after one of its writes, as by a device that never answers; it sits on the lock.

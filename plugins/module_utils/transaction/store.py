@@ -65,10 +65,10 @@ class Tx:
 
     def due(self, host: Host, at: Optional[float] = None) -> bool:
         """Whether ``resolve`` must finish it now, forward or back."""
-        if self.terminal:
-            return False
-        if self.state != ARMED:
-            return True
+        return not self.terminal and (self.state != ARMED or self.overdue(host, at))
+
+    def overdue(self, host: Host, at: Optional[float] = None) -> bool:
+        """Whether its time is over: whoever still works on it is hung, or was before the last boot."""
         return self.header.get("boot_id") != host.boot_id or (now() if at is None else at) >= self.deadline
 
     def path(self, *parts: str) -> str:

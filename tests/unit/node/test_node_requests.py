@@ -22,7 +22,7 @@ values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=8,
 )
-FIELDS = ("layers", "probes", "labels", "groups", "window", "tx", "run", "expect")
+FIELDS = ("layers", "before", "why", "probes", "labels", "groups", "window", "tx", "run", "expect")
 
 
 @given(st.dictionaries(st.sampled_from([*FIELDS, "schema", "op"]), values, max_size=6))
@@ -33,7 +33,8 @@ def test_junk_requests_are_refused_in_words(request: dict[str, Any]) -> None:
 
 
 @given(
-    st.sampled_from(["plan", "confirm", "status", "revert"]), st.dictionaries(st.sampled_from(["layers", "tx"]), values)
+    st.sampled_from(["plan", "confirm", "status", "revert"]),
+    st.dictionaries(st.sampled_from(["layers", "tx", "probes", "labels", "groups", "window"]), values),
 )
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=80)
 def test_junk_fields_never_raise(tmp_path: Path, op: str, fields: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ KUBE_PROXY = {"owner": "kube-proxy", "evidence": "process kube-proxy (pid 7)", "
 CONNTRACK = "net.netfilter.nf_conntrack_max"
 
 
-def observation(raw: list[dict[str, Any]], held: dict[str, str | None], **more: Any) -> dict[str, Any]:
+def observation(raw: Sequence[Mapping[str, Any]], held: Mapping[str, str | None], **more: Any) -> dict[str, Any]:
     """Return an observation of a node in the initial namespaces where every key may be written."""
     settings = FAMILY.parse(raw)
     keys = [s.key for s in settings] + related_keys(settings)
@@ -36,10 +37,11 @@ def observation(raw: list[dict[str, Any]], held: dict[str, str | None], **more: 
         "procps": {},
     }
     found.update(more)
-    return json.loads(json.dumps(found))
+    again: dict[str, Any] = json.loads(json.dumps(found))
+    return again
 
 
-def plan(raw: list[dict[str, Any]], held: dict[str, str | None], **more: Any) -> list[Change]:
+def plan(raw: Sequence[Mapping[str, Any]], held: Mapping[str, str | None], **more: Any) -> list[Change]:
     return FAMILY.plan(FAMILY.parse(raw), observation(raw, held, **more))
 
 
@@ -261,7 +263,7 @@ def test_the_port_range_must_lie_above_the_privileged_ports() -> None:
     held = {"net.ipv4.ip_local_port_range": "32768 60999", "net.ipv4.ip_unprivileged_port_start": "1024"}
     (change,) = plan([{"key": "net.ipv4.ip_local_port_range", "value": "1000 65000"}], held)
     assert change.status == "unsupported"
-    both = [
+    both: list[dict[str, Any]] = [
         {"key": "net.ipv4.ip_local_port_range", "value": "1000 65000"},
         {"key": "net.ipv4.ip_unprivileged_port_start", "value": 80},
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ansible_collections.tune.nodes.plugins.module_utils.errors import NodeError
@@ -168,7 +169,7 @@ def test_procps_file_counts_only_where_systemd_does_not_read_it(tmp_path: Path) 
     assert sysctld.procps_file(host) is None
 
 
-RAW = [
+RAW: list[dict[str, Any]] = [
     {"key": "net.ipv4.tcp_fin_timeout", "value": 15, "class": "exact", "reason": "short\nkernel.panic = 1\x1b[31m"},
     {"key": "net.core.somaxconn", "value": 4096},
     {"key": "net/ipv4/conf/eth0.100/forwarding", "value": 1, "take": True},
