@@ -1,0 +1,42 @@
+# The two commands for a newcomer are `make demo` and `make test`. Each installs what is missing, and says so.
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint unit lab bench lock venv wheel clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: ## Tune three local nodes (network namespaces), verify them and show the report
+	@scripts/bootstrap demo
+	@scripts/demo
+
+test: ## Run every lane: lint, unit, lab
+	@scripts/bootstrap test
+	@scripts/test lint unit lab
+
+lint: ## Run the linters and type checks only
+	@scripts/bootstrap lint
+	@scripts/test lint
+
+unit: ## Run the tests that need no node
+	@scripts/bootstrap test
+	@scripts/test unit
+
+lab: ## Run the tests on real local nodes (needs root)
+	@scripts/bootstrap test
+	@scripts/test lab
+
+bench: ## Compare with a loop over ansible.posix.sysctl on 60 local nodes (about 15 minutes)
+	@scripts/bootstrap test
+	@scripts/bench
+
+lock: venv ## Regenerate requirements/*.txt (newest versions: scripts/lock --upgrade)
+	@scripts/lock
+
+venv: ## Make or update .venv only
+	@scripts/bootstrap lint
+
+wheel: venv ## Build the wheel (command line and collection) into dist/
+	@.venv/bin/python -m hatchling build -t wheel
+
+clean: ## Take the lab down and remove everything that was made here
+	@scripts/clean
