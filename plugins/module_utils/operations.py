@@ -163,6 +163,7 @@ def op_apply(call: Call) -> Result:
     if not planned.pending() and not joined:
         session.refuse_if_busy(call.store)
         return call.result(planned, probes=probes)
+    persist.check_writable(planned.files, call.host)  # a node that cannot keep it is not even touched
     store = call.store
     store.create_dirs()
     with store.lock():

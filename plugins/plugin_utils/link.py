@@ -159,11 +159,7 @@ class Link:
         except AnsibleConnectionFailure as exc:
             raise _connection_error(str(exc)) from exc
         except AnsibleError as exc:
-            raise LinkError(
-                "the node could not be asked",
-                _bounded(str(exc)),
-                next="check become and its password (-b, -K), then run again with -vvv",
-            ) from exc
+            raise LinkError("the node could not be asked", _bounded(str(exc))) from exc
         return self._result(done)
 
     def _result(self, done: Mapping[str, Any]) -> dict[str, Any]:

@@ -185,7 +185,7 @@ def finish(session: Session, record: RunRecord, code: int, diff: bool = False) -
         printer.line("0 changes")
     printer.note(f"run {record.id}")
     printer.note(f"  report:   tune-nodes report {record.id}")
-    if any(node.outcome in (Outcome.CHANGED, Outcome.FAILED) for node in record.nodes.values()):
+    if record.touched():
         printer.note(f"  undo:     tune-nodes rollback {record.id}")
     if code:
         printer.note(f"  details:  tune-nodes show {record.id}")

@@ -21,9 +21,6 @@ from tune_nodes.fleet.verdict import exit_code
 from tune_nodes.runs.models import NodeRecord, Outcome, RunRecord
 from tune_nodes.runs.store import RunStore
 
-#: Verbs of runs that change nodes.
-CHANGING = ("apply", "rollback")
-
 
 def rollback(
     reach: Reach,
@@ -51,7 +48,7 @@ def rollback(
     must_be_answerable(rollout.yes, "rollback")
     session = Session.open(out, reach, Wish(window=window), rollout)
     undone = session.store.load(chosen_run(session.store, run))
-    nodes = touched(undone)
+    nodes = undone.touched()
     if not nodes:
         raise UsageError(f"run {undone.id} changed nothing", f"it was: {undone.verb}", "tune-nodes history")
     settings = settings_of(session.config, window_of(session.config))
@@ -85,19 +82,6 @@ def chosen_run(store: RunStore, reference: str) -> str:
     )
 
 
-def touched(record: RunRecord) -> list[NodeRecord]:
-    """Return the nodes that hold, or may hold, what a run wrote (pure)."""
-    if record.verb not in CHANGING:
-        return []
-    started = {name for wave in record.waves if wave.started is not None for name in wave.nodes}
-    unsure = (Outcome.FAILED, Outcome.UNREACHABLE, Outcome.PENDING)
-    return [
-        node
-        for node in record.nodes.values()
-        if node.outcome is Outcome.CHANGED or (node.name in started and node.outcome in unsure)
-    ]
-
-
 def targets_of(inventory: Inventory, undone: RunRecord, nodes: Sequence[NodeRecord]) -> list[Target]:
     """Return a target for each node to undo. Raises UsageError where none is in the inventory."""
     found = [
@@ -116,11 +100,14 @@ def targets_of(inventory: Inventory, undone: RunRecord, nodes: Sequence[NodeReco
 
 
 def _nothing_left(fleet: FleetRun, undone: RunRecord) -> None:
-    """A node the run may never have reached and that knows nothing of it is well."""
+    """A node that put the change back itself is well, and so is one that the run may never have reached."""
     for name, record in list(fleet.record.nodes.items()):
-        unsure = undone.nodes[name].tx is None
-        if unsure and record.error is not None and record.error.code == "unknown":
-            fleet.handle.node(record.model_copy(update={"outcome": Outcome.OK, "error": None}))
+        code = record.error.code if record.error is not None else ""
+        never = code == "unknown" and undone.nodes[name].tx is None
+        if never or code == "reverted":
+            settled = record.model_copy(update={"outcome": Outcome.OK, "error": None})
+            fleet.handle.node(settled)
+            fleet.progress.node(settled)
 
 
 def _carry_out(session: Session, fleet: FleetRun, targets: Sequence[Target], yes: bool) -> int:

@@ -346,8 +346,8 @@ def _unknown(record: NodeRecord) -> bool:
 
 def _suspect(record: NodeRecord) -> bool:
     """Say whether a node must be kept out of later runs: a change was put back on it, or it never came back."""
-    lost = record.outcome is Outcome.UNREACHABLE and record.tx is not None
-    return lost or record.outcome is Outcome.REVERTED
+    silent = record.outcome is Outcome.UNREACHABLE and record.tx is not None
+    return silent or record.lost or record.outcome is Outcome.REVERTED
 
 
 def settled(before: NodeRecord, status: NodeRecord) -> NodeRecord:

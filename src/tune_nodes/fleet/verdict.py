@@ -18,7 +18,9 @@ _CODES = {
 
 def _codes(record: RunRecord, detailed: bool) -> Iterable[Exit]:
     for node in record.nodes.values():
-        if node.outcome in _CODES:
+        if node.lost:
+            yield Exit.REVERTED
+        elif node.outcome in _CODES:
             yield _CODES[node.outcome]
         elif node.outcome is Outcome.PENDING:
             if detailed:

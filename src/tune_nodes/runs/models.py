@@ -9,6 +9,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 SCHEMA = 1
+#: Verbs of runs that change nodes.
+CHANGING = ("apply", "rollback")
 
 
 class Record(BaseModel):
@@ -102,6 +104,11 @@ class NodeRecord(Record):
     finished: datetime | None = None
 
     @property
+    def lost(self) -> bool:
+        """Whether it was lost with a change on it, which its own reverter has put back or will."""
+        return self.outcome is Outcome.UNREACHABLE and self.error is not None and self.error.code == "unconfirmed"
+
+    @property
     def pending(self) -> list[ChangeRecord]:
         """The changes that would be or were made."""
         return [c for c in self.changes if c.status in ("pending", "changed", "failed", "reverted")]
@@ -140,6 +147,18 @@ class RunRecord(Record):
     rolled_back: str = ""  # of a rollback: the run it undid
     waves: list[WaveRecord] = Field(default_factory=list)
     nodes: dict[str, NodeRecord] = Field(default_factory=dict)
+
+    def touched(self) -> list[NodeRecord]:
+        """Return the nodes that hold, or may hold, what this run wrote."""
+        if self.verb not in CHANGING:
+            return []
+        started = {name for wave in self.waves if wave.started is not None for name in wave.nodes}
+        unsure = (Outcome.FAILED, Outcome.UNREACHABLE, Outcome.PENDING)
+        return [
+            node
+            for node in self.nodes.values()
+            if node.outcome is Outcome.CHANGED or (node.name in started and node.outcome in unsure)
+        ]
 
     def count(self, outcome: Outcome) -> int:
         """Return how many nodes came out this way."""

@@ -134,6 +134,18 @@ def test_a_failed_canary_stops_everything(store: RunStore) -> None:
     assert (held.name, held.machine_id, held.reason) == ("n1", "m-n1", "probe lost")
 
 
+def test_a_node_lost_with_a_change_on_it_is_quarantined(store: RunStore) -> None:
+    """Though its answer, and with it the transaction, never arrived."""
+    error = ErrorRecord(what="the node did not come back within its window", code="unconfirmed")
+    runner = ScriptedRunner(but("apply", "n1", NodeRecord(name="n1", outcome=Outcome.UNREACHABLE, error=error)))
+    run = fleet(store, runner)
+    run.plan(targets(2))
+    run.execute("apply", targets(2))
+    assert outcomes(run) == ["n1 unreachable", "n2 skipped"]
+    assert exit_code(run.record) == 3
+    assert [(held.name, held.machine_id) for held in store.quarantined()] == [("n1", "m-n1")]
+
+
 def test_failures_below_the_limit_go_on(store: RunStore) -> None:
     runner = ScriptedRunner(but("apply", "n3", NodeRecord(name="n3", outcome=Outcome.FAILED)))
     run = fleet(store, runner, fail_percent=50)

@@ -8,7 +8,7 @@ import pytest
 
 from tune_nodes.fleet.execute import STOPPED_BY_USER
 from tune_nodes.fleet.verdict import exit_code
-from tune_nodes.runs.models import NodeRecord, Outcome, RunRecord
+from tune_nodes.runs.models import ErrorRecord, NodeRecord, Outcome, RunRecord
 
 
 @pytest.mark.parametrize(
@@ -42,3 +42,15 @@ def test_codes(verb: str, outcomes: list[str], stopped: str, detailed: bool, cod
         nodes=nodes,
     )
     assert exit_code(record, detailed) == code
+
+
+def test_a_node_lost_with_a_change_on_it_counts_as_reverted() -> None:
+    lost = NodeRecord(
+        name="n1", outcome=Outcome.UNREACHABLE, error=ErrorRecord(what="it did not come back", code="unconfirmed")
+    )
+    record = RunRecord(
+        schema=1, id="20260101-000000-abcdef", verb="apply", version="0", started=datetime.now(UTC), nodes={"n1": lost}
+    )
+    assert exit_code(record) == 3
+    lost.error = ErrorRecord(what="nothing ran on it", code="unreachable")
+    assert exit_code(record) == 4
