@@ -120,9 +120,10 @@ def _fold(rows: frozenset[Row], kept: Mapping[frozenset[Row], Plan]) -> Use | No
     return Use(kept[nearest], tuple(mine), tuple(lacks))
 
 
-def _order(row: Row) -> tuple[int, str, str, str]:
+def _order(row: Row) -> tuple[int, bool, str, str, str]:
     place = list(STATUSES).index(row.status) if row.status in STATUSES else -1
-    return place, row.family, row.key, repr(row)
+    # Our own files follow from the settings, so they stand below them.
+    return place, row.family == "files", row.family, row.key, repr(row)
 
 
 def tally(rows: Iterable[Row]) -> dict[str, int]:
