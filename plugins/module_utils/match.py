@@ -25,6 +25,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from .errors import NodeError
 from .host import Host, read_text
+from .sysctl.model import canonical_key
 
 NUMBERS = ("link_speed_mbps", "cpus", "memory_mib")
 WORDS = ("role", "os_id", "groups")
@@ -266,10 +267,11 @@ def select(
             key = wish.get("key")
             if not isinstance(key, str) or not key:
                 raise _bad("%s: a sysctl setting without a key" % name)
+            name_of_key = canonical_key(key)  # net/core/x and net.core.x are one wish
             if wish.get("drop"):
-                sysctls.pop(key, None)
+                sysctls.pop(name_of_key, None)
             else:
-                sysctls[key] = wish
+                sysctls[name_of_key] = wish
         for queue in queues:
             nics = _override_nics(nics, queue)
     return {"sysctl": list(sysctls.values()), "nic_queues": nics}, lines

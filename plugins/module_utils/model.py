@@ -74,13 +74,15 @@ def plan_hash(machine_id: str, catalogue: str, changes: Iterable[Change]) -> str
     Args:
         machine_id: the node's /etc/machine-id.
         catalogue: version of the key catalogue the decisions were made with.
-        changes: the plan; before, want, status, owner and identity of each count.
+        changes: the plan; before, want, status, owner and identity of each count. Of a key that is left alone
+            the values do not: its owner may move them at any time.
 
     Returns:
         ``sha256:HEX``.
     """
-    rows: List[Any] = [
-        [c.family, c.key, c.before, c.want, c.requested, c.status, c.owner, c.identity, c.persist] for c in changes
-    ]
+    rows: List[Any] = []
+    for c in changes:
+        values = (None, None) if c.status in ("owned", "unsupported") else (c.before, c.want)
+        rows.append([c.family, c.key, *values, c.requested, c.status, c.owner, c.identity, c.persist])
     rows.sort(key=canonical_json)
     return digest({"schema": SCHEMA, "machine": machine_id, "catalogue": catalogue, "changes": rows})

@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 from typing import Any, Mapping, Optional, Sequence, Tuple
 
 from .errors import NodeError
@@ -16,9 +15,7 @@ from .host import observe_host
 from .model import SCHEMA
 from .operations import OPERATIONS, Call, Result
 from .transaction import session
-from .transaction.restore import resolve
-from .transaction.reverter import say_ready, wait_until_due
-from .transaction.store import Store
+from .transaction.watch import run_resolve, run_watch
 
 _LISTS = ("layers", "probes", "before", "groups")
 _TEXTS = ("run", "tx", "expect", "persist", "why")
@@ -90,44 +87,6 @@ def serve(data: bytes, code: session.Code) -> int:
         result = {"schema": SCHEMA, "ok": False, "error": error.to_dict(), "changes": [], "probes": [], "warnings": []}
     sys.stdout.write(json.dumps(result) + "\n")
     sys.stdout.flush()
-    return 0
-
-
-def run_resolve(root: str = "/") -> int:
-    """Finish what is due: the timer's and the boot unit's work. 1 where something could not be finished."""
-    host = observe_host(root)
-    store = Store(host)
-    if not any(tx.due(host) for tx in store.unfinished()):
-        return 0
-    with store.lock_for_resolve():
-        for row in resolve(store, TUNING, host):
-            print(json.dumps(row))
-    return 0
-
-
-def run_watch(tx_id: str, root: str = "/") -> int:
-    """Be the reverter of one transaction: wait for its deadline, then resolve until it is finished."""
-    say_ready()
-    host = observe_host(root)
-    store = Store(host)
-
-    def deadline(name: str) -> Optional[float]:
-        try:
-            tx = store.get(name)
-        except NodeError:
-            return None
-        # A confirm or revert under way gets the rest of the window to finish by itself.
-        return None if tx.terminal else tx.deadline
-
-    pause = 1.0
-    while wait_until_due(tx_id, deadline):
-        try:
-            if run_resolve(root) == 0 and deadline(tx_id) is None:
-                return 0
-        except NodeError:
-            pass  # tried again below; nobody reads this process's output
-        time.sleep(pause)
-        pause = min(60.0, pause * 2)
     return 0
 
 

@@ -175,7 +175,7 @@ def test_a_module_alone_with_persist_auto_and_its_rollback(lab: Lab, tmp_path: P
 def test_code_of_a_module_is_the_code_of_the_checkout(lab: Lab, tmp_path: Path) -> None:
     module(lab, tmp_path, "sysctl", settings={"net.core.somaxconn": 16384}, persist="auto")
     for node in lab.nodes:
-        installed = [path.stem for path in (node.root / "var/lib/tune-nodes/code").iterdir()]
+        installed = [path.stem for path in (node.root / "var/lib/tune-nodes/code").glob("*.pyz")]
         assert installed == [bundle.build()[0]]
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import marshal
 import os
 import signal
 import subprocess
@@ -314,3 +316,22 @@ def test_a_join_replaces_a_dead_reverter(node: LabNode) -> None:
     header = json.loads((node.root / RUN_DIR.lstrip("/") / "tx/r1/ARMED").read_text())
     assert header["reverter"]["pid"] != pid
     assert call(node, "revert", tx="r1")["ok"]
+
+
+@pytest.mark.parametrize("junk", [b"", b"x" * 100, b"\0" * 32])
+def test_damaged_compiled_code_is_passed_over(node: LabNode, junk: bytes) -> None:
+    assert call(node, **apply_request("r1"))["ok"]
+    (compiled,) = (node.root / RUN_DIR.lstrip("/") / "code").glob("*.bin")
+    assert state_of(node, "r1") == "ARMED"
+    compiled.write_bytes(junk)
+    assert call(node, "confirm", tx="r1")["ok"]
+
+
+def test_compiled_code_that_others_may_write_is_not_run(node: LabNode) -> None:
+    assert call(node, **apply_request("r1"))["ok"]
+    (compiled,) = (node.root / RUN_DIR.lstrip("/") / "code").glob("*.bin")
+    evil = marshal.dumps({"tune_nodes_node": (True, compile("open('/tmp/evil', 'w')", "x", "exec"))})
+    compiled.write_bytes(hashlib.sha256(evil).digest() + evil)
+    compiled.chmod(0o666)
+    assert call(node, "confirm", tx="r1")["ok"]
+    assert not (node.root / "tmp/evil").exists()

@@ -7,8 +7,7 @@ import contextlib
 import os
 import select
 import subprocess
-import time
-from typing import Any, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional
 
 from ..errors import NodeError
 from ..host import Host, read_text
@@ -16,7 +15,6 @@ from .store import Tx, now
 
 SYSTEMD, PROCESS = "systemd", "process"
 _TIMEOUT = 10.0
-READY_FD = 3  # where a reverter process says that it runs
 _UNIT = "tune-nodes-revert-%s-%d"
 
 
@@ -70,11 +68,14 @@ def _arm_systemd(tx: Tx) -> Dict[str, Any]:
 
 def _arm_process(tx: Tx, host: Host) -> Dict[str, Any]:
     # Two forks and a session of its own: neither the end of this request nor a hang-up of its ssh session
-    # reaches it. It reads the deadline from the transaction, so re-arming needs no second process.
+    # reaches it. It carries all its code in memory and reads the deadline from the transaction, so it needs no
+    # file to start from, and re-arming needs no second process.
+    from .watch import run_watch  # loaded before the fork: afterwards its archive may be gone
+
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
-        _become_reverter(python_command(tx.header, "watch", tx.id), writer)
+        _become_reverter(tx.id, host.root, writer, run_watch)
     os.close(writer)
     os.waitpid(child, 0)
     try:
@@ -83,55 +84,35 @@ def _arm_process(tx: Tx, host: Host) -> Dict[str, Any]:
         os.close(reader)
     start = start_time(pid, host) if pid else None
     if start is None:
-        raise NodeError(
-            "the reverter process did not start",
-            "%s could not run the code in %s" % (tx.header["python"], tx.header["code"]),
-            "nothing was changed; try that command by hand",
-        )
+        raise NodeError("the reverter process did not start", "", "nothing was changed; look at the node's memory")
     return {"kind": PROCESS, "pid": pid, "start": start}
 
 
 def _wait_ready(reader: int) -> Optional[int]:
-    """Return the reverter's pid once it has loaded its code and said so, None if it never does."""
-    said = b""
-    limit = time.monotonic() + _TIMEOUT
-    while said.count(b"\n") < 2:
-        readable, _, _ = select.select([reader], [], [], max(0.0, limit - time.monotonic()))
-        chunk = os.read(reader, 64) if readable else b""
-        if not chunk:
-            return None
-        said += chunk
-    first = said.split(b"\n")[0]
-    return int(first) if first.isdigit() else None
+    """Return the reverter's pid once it stands alone and has said so, None if it never does."""
+    readable, _, _ = select.select([reader], [], [], _TIMEOUT)
+    said = os.read(reader, 64).strip() if readable else b""
+    return int(said) if said.isdigit() else None
 
 
-def _become_reverter(command: List[str], writer: int) -> None:
-    """In the first child: make the second one, which becomes the reverter. Never returns."""
+def _become_reverter(tx_id: str, root: str, writer: int, watch: Callable[[str, str], int]) -> None:
+    """In the first child: make the second one, which is the reverter. Never returns."""
     try:
         os.setsid()
-        pid = os.fork()
-        if pid:
+        if os.fork():
             os._exit(0)
-        os.write(writer, b"%d\n" % os.getpid())
         os.chdir("/")
         null = os.open(os.devnull, os.O_RDWR)
-        ready = os.dup(writer)
         for fd in (0, 1, 2):
             os.dup2(null, fd)
-        if ready != READY_FD:
-            os.dup2(ready, READY_FD)
-        os.set_inheritable(READY_FD, True)
-        os.closerange(READY_FD + 1, 1024)
-        os.execve(command[0], command, {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"})
+        # The lock among them: it must not be held for the whole window.
+        os.closerange(3, writer)
+        os.closerange(writer + 1, 4096)
+        os.write(writer, b"%d" % os.getpid())
+        os.close(writer)
+        watch(tx_id, root)
     finally:
-        os._exit(127)
-
-
-def say_ready() -> None:
-    """Tell the arming process that the reverter runs; called by it once its code is loaded."""
-    with contextlib.suppress(OSError):
-        os.write(READY_FD, b"ready\n")
-        os.close(READY_FD)
+        os._exit(0)
 
 
 def alive(header: Dict[str, Any], host: Host) -> bool:
@@ -191,19 +172,3 @@ def _run(command: List[str]) -> None:
     if done.returncode:
         why = done.stdout.decode("utf-8", "replace").strip()[-500:]
         raise NodeError("%s failed" % command[0], why or "exit code %d" % done.returncode)
-
-
-def wait_until_due(tx_id: str, deadline_of: Any, poll: float = 0.5) -> bool:
-    """Sleep until a transaction is due. ``deadline_of`` returns its deadline, None once it is finished.
-
-    Returns:
-        False when the transaction was finished by someone else.
-    """
-    while True:
-        deadline = deadline_of(tx_id)
-        if deadline is None:
-            return False
-        left = deadline - now()
-        if left <= 0:
-            return True
-        time.sleep(min(poll, left))

@@ -70,6 +70,8 @@ def test_hash_covers_what_decides_and_nothing_that_moves() -> None:
     base = plan_hash("m", "1", [a_change(), a_change(key="j")])
     assert plan_hash("m", "1", [a_change(key="j"), a_change()]) == base, "order is no content"
     assert plan_hash("m", "1", [a_change(note="x", reason="y"), a_change(key="j")]) == base
+    owned = [a_change(status="owned", owner="kube-proxy", before=value) for value in ("1", "2")]
+    assert plan_hash("m", "1", owned[:1]) == plan_hash("m", "1", owned[1:]), "an owner may move its key"
     for other in (
         plan_hash("n", "1", [a_change(), a_change(key="j")]),
         plan_hash("m", "2", [a_change(), a_change(key="j")]),

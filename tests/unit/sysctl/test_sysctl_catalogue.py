@@ -92,3 +92,15 @@ def test_suggestions_name_the_nearest_keys() -> None:
 
 def test_keys_in_an_order_are_in_the_catalogue() -> None:
     assert all(key in catalogue.ENTRIES for group in catalogue.ORDERED_KEYS for key in group)
+
+
+def test_the_documentation_lists_every_row_as_it_is() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "sysctl.md").read_text(encoding="utf-8")
+    listed = [line for line in text.splitlines() if line.startswith(("| `net.", "| `fs.", "| `vm.", "| `kernel."))]
+    assert listed == [document(row) for row in catalogue.ENTRIES.values()]
+
+
+def document(row: entry.Entry) -> str:
+    """Return a row as docs/sysctl.md shows it."""
+    cls = row.cls + (", opt-in" if row.opt_in else "")
+    return f"| `{row.key}` | {cls} | {row.scope} | {', '.join(row.owners)} | {row.reason} |"
