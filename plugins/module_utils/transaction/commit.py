@@ -14,7 +14,7 @@ from ..host import Host
 from ..model import Change
 from . import reverter
 from .journal import Journal
-from .store import ARMED, COMMITTED, DONE, Store, Tx, now
+from .store import COMMITTED, DONE, Store, Tx, now
 
 MARGIN = 15.0  # seconds before the deadline in which nothing may commit any more
 _MANIFEST = "staged/manifest.json"
@@ -33,10 +33,9 @@ def check_time(tx: Tx) -> None:
         )
 
 
-def settings_after(tx: Tx, host: Host) -> persist.Settings:
-    """Return the settings to keep once the transaction is confirmed."""
+def settings_after(tx: Tx, kept: persist.Settings, host: Host) -> persist.Settings:
+    """Return the settings to keep once the transaction is confirmed, given those kept now."""
     changes = [entry.change for entry in Journal(tx.dir).entries()]
-    kept = persist.load(host)
     undoes = tx.header.get("undoes")
     if undoes:
         before, undone = kept_before(Store(host).get(str(undoes))), tx.header.get("undone") or []
@@ -55,7 +54,8 @@ def commit(store: Store, tx: Tx, host: Host) -> List[Change]:
             ``resolve`` finishes the work.
     """
     check_time(tx)
-    kept, settings = persist.load(host), settings_after(tx, host)
+    kept = persist.load(host)
+    settings = settings_after(tx, kept, host)
     changes = persist.plan(settings, host)
     wanted = persist.render(settings, host)
     _stage(tx, kept, {change.key: wanted[change.key] for change in changes})
@@ -128,6 +128,3 @@ def kept_before(tx: Tx) -> persist.Settings:
     except (ValueError, UnicodeDecodeError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-__all__ = ["ARMED", "MARGIN", "check_time", "clean_leftovers", "commit", "kept_before", "roll_forward"]
