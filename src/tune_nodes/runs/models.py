@@ -67,11 +67,57 @@ class ProbeRecord(Record):
     """One check of reachability."""
 
     id: str  # "gateway", "peer:10.77.0.12", "dns:kubernetes.default", "ssh"
-    kind: str  # gateway | peer | dns | ssh
+    kind: str  # gateway | peer | dns | api | kubelet | lease | ssh
     target: str = ""
     ok: bool
     detail: str = ""  # "1500 bytes, DF" or why it failed
     ms: float | None = None
+
+
+class PodValue(Record):
+    """One key as a pod's network namespace has it, where that is not the node's value."""
+
+    key: str
+    node: str
+    pod: str
+    reach: str  # inherited: new pods get the node's value | default: every pod starts from the kernel's default
+    note: str = ""
+
+
+class PodRecord(Record):
+    """What one running pod of a node has: how far the node's tuning reaches."""
+
+    uid: str
+    name: str = ""  # the pod's hostname, as it says itself
+    values: list[PodValue] = Field(default_factory=list)
+
+
+class NodeInCluster(Record):
+    """A node as its cluster knows it."""
+
+    name: str  # of the Node object
+    matched: str = "name"  # name | address: by which it was found
+    ready: bool
+    roles: list[str] = Field(default_factory=list)
+    kubelet: str = ""
+    runtime: str = ""
+    labels: dict[str, str] = Field(default_factory=dict)
+    taints: list[str] = Field(default_factory=list)
+    cordoned: str = ""  # "" | ours | foreign: who had closed it for new pods while it was changed
+    evicted: int | None = None  # pods moved away before the change; null: not drained
+    lease_seconds: float | None = None  # from the change to the first renewed Lease; null: not seen
+    unwell: str = ""  # what the gate found wrong afterwards
+
+
+class ClusterRecord(Record):
+    """The cluster a run looked at, and what it could not see."""
+
+    used: bool
+    server: str = ""
+    context: str = ""
+    version: str = ""
+    cni: list[str] = Field(default_factory=list)  # "flannel v0.28.10"
+    not_checked: list[str] = Field(default_factory=list)  # one sentence each
 
 
 class Transaction(Record):
@@ -99,6 +145,8 @@ class NodeRecord(Record):
     tx: Transaction | None = None
     error: ErrorRecord | None = None
     warnings: list[str] = Field(default_factory=list)
+    pods: list[PodRecord] = Field(default_factory=list)
+    cluster: NodeInCluster | None = None
     timings: dict[str, float] = Field(default_factory=dict)  # seconds by step: plan, apply, probe, confirm, total
     started: datetime | None = None
     finished: datetime | None = None
@@ -145,6 +193,7 @@ class RunRecord(Record):
     stopped: str = ""  # why the run stopped early, "" if it did not
     exit_code: int | None = None
     rolled_back: str = ""  # of a rollback: the run it undid
+    cluster: ClusterRecord | None = None  # null: nobody asked for one
     waves: list[WaveRecord] = Field(default_factory=list)
     nodes: dict[str, NodeRecord] = Field(default_factory=dict)
 
