@@ -1,100 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Apply the confirmed settings after a boot, or when a late module was loaded.
-
-Everything is decided anew: a floor never lowers what a newer kernel brings, and NIC settings apply only where
-kernel and driver are those they were confirmed with.
-"""
+"""The boot unit's work: finish what is due, then apply the confirmed settings. Also when a late module was loaded."""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
-from typing import Any, Dict, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, FrozenSet, List, Set, Tuple
 
 from . import persist
-from .errors import NodeError
 from .families import TUNING
-from .family import Family
 from .host import Host, observe_host
+from .kept import apply_settings
 from .model import Change
-from .nic.family import FAMILY as NIC_QUEUES
-from .probe import gateways, ping
+from .nic.read import interface_names
+from .sysctl.read import proc_path
 from .transaction.restore import resolve
 from .transaction.store import Store
 
-GATEWAY_WAIT = 20.0  # seconds for the gateway to answer again after a NIC change
-
-
-def apply_settings(settings: persist.Settings, families: Sequence[Family], host: Host) -> List[Change]:
-    """Plan and write what a node keeps; one failing setting does not keep the others from being applied."""
-    done: List[Change] = []
-    for family in families:
-        kept = list(settings.get(family.name, {}).values())
-        if not kept:
-            continue
-        try:
-            parsed = family.parse(_fitting(family, kept, host, done))
-            changes = family.plan(parsed, family.observe(parsed, host)) if parsed else []
-        except NodeError as exc:
-            done.append(Change(family.name, "*", None, None, status="failed", note=str(exc)))
-            continue
-        answered = _answering_gateways(host) if family is NIC_QUEUES else []
-        written = [change for change in changes if change.status == "pending" and _write(family, change, host)]
-        done.extend(changes)
-        if written and answered:
-            _undo_unless_gateway(family, written, answered, host)
-    return done
-
-
-def _fitting(
-    family: Family, kept: Sequence[Mapping[str, Any]], host: Host, done: List[Change]
-) -> List[Mapping[str, Any]]:
-    """Leave out NIC settings of another kernel, driver or card."""
-    if family is not NIC_QUEUES:
-        return list(kept)
-    fitting = []
-    for setting in kept:
-        same, why = NIC_QUEUES.same_device(setting, host)
-        if same:
-            fitting.append(setting)
-        else:
-            key = ",".join(str(name) for name in setting.get("interfaces", []))
-            done.append(Change(family.name, key, None, None, status="unsupported", note=why))
-    return fitting
-
-
-def _write(family: Family, change: Change, host: Host) -> bool:
-    try:
-        family.write(change.key, str(change.want), host)
-        change.after = family.read(change.key, host)
-    except NodeError as exc:
-        change.status, change.note = "failed", str(exc)
-        return False
-    change.status = "changed" if change.after == change.want else "failed"
-    return True
-
-
-def _answering_gateways(host: Host) -> List[Tuple[str, str]]:
-    """Return the default gateways that answer now: many never do, and those prove nothing."""
-    return [(name, address) for name, address in gateways(host) if ping(address, interface=name, tries=1)["ok"]]
-
-
-def _undo_unless_gateway(
-    family: Family, written: Sequence[Change], answered: Sequence[Tuple[str, str]], host: Host
-) -> None:
-    limit = time.monotonic() + GATEWAY_WAIT
-    while time.monotonic() < limit:
-        if any(ping(address, interface=name, tries=1)["ok"] for name, address in answered):
-            return
-        time.sleep(1.0)
-    for change in reversed(written):
-        if change.before is not None:
-            try:
-                family.write(change.key, change.before, host)
-                change.status, change.note = "reverted", "the gateway did not answer after it"
-            except NodeError as exc:
-                change.status, change.note = "failed", str(exc)
+#: Seconds a kept interface may take to appear: drivers load beside the boot unit, and nobody waits for all of them.
+INTERFACE_WAIT = 15.0
+_ROUNDS = 3
 
 
 def run_boot(root: str = "/") -> int:
@@ -109,7 +36,9 @@ def run_boot(root: str = "/") -> int:
     if store.unfinished():
         with store.lock_for_resolve():
             report["resolved"] = [{"id": row["id"], "state": row["state"]} for row in resolve(store, TUNING, host)]
-    changes = apply_settings(persist.load(host), TUNING, host)
+    settings = persist.load(host)
+    await_interfaces(settings, host)
+    changes = apply_late(settings, host)
     report["changes"] = [
         {"key": c.key, "status": c.status, "before": c.before, "after": c.after, "note": c.note}
         for c in changes
@@ -117,3 +46,33 @@ def run_boot(root: str = "/") -> int:
     ]
     sys.stdout.write(json.dumps(report) + "\n")
     return 1 if any(c.status == "failed" for c in changes) else 0
+
+
+def await_interfaces(settings: persist.Settings, host: Host) -> None:
+    """Wait, within bounds, until the interfaces that settings are kept for are there."""
+    wanted: Set[str] = set()
+    for setting in settings.get("nic_queues", {}).values():
+        wanted.update(str(name) for name in setting.get("interfaces", []))
+    limit = time.monotonic() + INTERFACE_WAIT
+    while not wanted <= set(interface_names(host)) and time.monotonic() < limit:
+        time.sleep(0.2)
+
+
+def apply_late(settings: persist.Settings, host: Host) -> List[Change]:
+    """Apply settings; again where a module brought more keys meanwhile, for systemd starts no unit that is at work."""
+    found: Dict[Tuple[str, str], Change] = {}
+    for _ in range(_ROUNDS):
+        there = _late_keys(settings, host)
+        for change in apply_settings(settings, TUNING, host):
+            if change.status != "ok" or (change.family, change.key) not in found:
+                found[change.family, change.key] = change
+        if _late_keys(settings, host) <= there:
+            break
+    return list(found.values())
+
+
+def _late_keys(settings: persist.Settings, host: Host) -> FrozenSet[str]:
+    """Return the kept keys of late modules that are there."""
+    kept = settings.get("sysctl", {}).values()
+    keys = [str(setting["key"]) for setting in kept if setting.get("module") and setting.get("key")]
+    return frozenset(key for key in keys if os.path.exists(proc_path(key, host)))

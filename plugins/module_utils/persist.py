@@ -13,7 +13,7 @@ import json
 import os
 import stat
 from dataclasses import dataclass
-from typing import Any, Dict, Iterable, List, Optional
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple
 
 from .bundle import BOOT_LINK
 from .errors import NodeError
@@ -27,6 +27,9 @@ SYSCTL_D = "/etc/sysctl.d/90-tune-nodes.conf"
 BOOT_UNIT = "/etc/systemd/system/tune-nodes-boot.service"
 BOOT_WANTS = "/etc/systemd/system/multi-user.target.wants/tune-nodes-boot.service"
 LATE_RULE = "/etc/udev/rules.d/90-tune-nodes.rules"
+#: The order to install in: once the boot unit is wanted it finishes the rest, so nothing that a boot reads by itself
+#: comes before it, and a power cut leaves a node that boots wholly old or wholly new.
+_ORDER = (SETTINGS, BOOT_UNIT, BOOT_WANTS, SYSCTL_D, LATE_RULE)
 _MIN_FREE = 1 << 20
 
 Settings = Dict[str, Dict[str, Dict[str, Any]]]  # family -> change key -> setting
@@ -114,6 +117,13 @@ def render(settings: Settings, host: Host) -> Dict[str, Wanted]:
     }
 
 
+def in_order(wanted: Mapping[str, Wanted]) -> List[Tuple[str, Wanted]]:
+    """Return paths in the order to install them, then those to remove, the other way round (pure)."""
+    rank = {path: number for number, path in enumerate(_ORDER)}
+    ranked = sorted(wanted.items(), key=lambda item: (rank.get(item[0], len(rank)), item[0]))
+    return [i for i in ranked if i[1].text() is not None] + [i for i in reversed(ranked) if i[1].text() is None]
+
+
 def _settings_text(settings: Settings) -> bytes:
     document = {"schema": SCHEMA, "settings": settings}
     return (json.dumps(document, indent=1, sort_keys=True) + "\n").encode("utf-8")
@@ -124,10 +134,13 @@ def _unit_text(host: Host) -> str:
         "# Written by tune-nodes; removed by its rollback.\n"
         "[Unit]\n"
         "Description=Apply this node's confirmed tune-nodes settings\n"
+        "Wants=network-online.target\n"
         "After=systemd-sysctl.service systemd-modules-load.service network-online.target\n"
         "Before=containerd.service crio.service docker.service kubelet.service\n"
         "ConditionPathExists=%s\n\n"
         "[Service]\nType=oneshot\nTimeoutStartSec=90\n"
+        # A boot so slow that the time was over is no reason to leave the node as it is.
+        "Restart=on-abnormal\nRestartSec=30\n"
         "ExecStart=%s -I -S %s boot\n\n"
         "[Install]\nWantedBy=multi-user.target\n" % (SETTINGS, host.python or "/usr/bin/python3", BOOT_LINK)
     )

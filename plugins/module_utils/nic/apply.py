@@ -95,8 +95,9 @@ def _keep_table(name: str, before: Channels, table: Rss, tool: Ethtool) -> None:
         return
     queues = now.rx + now.combined
     if is_user_set(table.table, before.rx + before.combined):
-        if held.table != table.table and max(table.table) < queues:
-            tool.set_rss(name, table)
+        if max(table.table) < queues:
+            # Also where it seems to be held: the virtio_net driver keeps it, while its device has forgotten it.
+            tool.set_rss(name, table._replace(key=b"") if held.key == table.key else table)
     elif is_user_set(held.table, queues):
         # Some drivers spread over fewer queues by themselves and refuse more: then theirs stays.
         with contextlib.suppress(NodeError):

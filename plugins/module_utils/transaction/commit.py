@@ -70,7 +70,7 @@ def commit(store: Store, tx: Tx, host: Host) -> List[Change]:
 def _stage(tx: Tx, kept: persist.Settings, wanted: Dict[str, persist.Wanted]) -> None:
     make_dir(tx.path("staged"), 0o700)
     manifest = []
-    for number, (path, want) in enumerate(sorted(wanted.items())):
+    for number, (path, want) in enumerate(persist.in_order(wanted)):
         name = None
         if want.content is not None:
             name = "file-%d" % number
@@ -91,6 +91,7 @@ def _manifest(tx: Tx) -> List[Dict[str, Any]]:
 
 def roll_forward(store: Store, tx: Tx, host: Host) -> None:
     """Install what was staged, disarm, DONE. Idempotent: runs again after a kill at any point."""
+    _point_boot_at(str(tx.header.get("code", "")), host, tx.id)  # first: the boot unit cannot run without
     for row in _manifest(tx):
         content: Optional[bytes] = None
         if row.get("file"):
@@ -100,7 +101,6 @@ def roll_forward(store: Store, tx: Tx, host: Host) -> None:
         want = persist.Wanted(content, row.get("link"), int(row.get("mode") or 0o644))
         persist.put(host.path(str(row["path"])), want, tx.id)
         remove(temporary_name(host.path(str(row["path"])), tx.id))
-    _point_boot_at(str(tx.header.get("code", "")), host, tx.id)
     reverter.disarm(tx.header.get("reverter", {}))
     store.step(tx, DONE)
 

@@ -7,10 +7,12 @@ import contextlib
 import json
 from typing import Any, Dict, List, Sequence
 
+from .. import persist
 from ..errors import NodeError
 from ..family import Family
 from ..files import read_bytes, write_atomic
 from ..host import Host
+from ..kept import apply_settings
 from . import reverter
 from .commit import clean_leftovers, roll_forward
 from .journal import Entry, Journal
@@ -85,7 +87,9 @@ def _restore(entry: Entry, families: Sequence[Family], host: Host) -> Row:
 
 
 def resolve(store: Store, families: Sequence[Family], host: Host) -> List[Dict[str, Any]]:
-    """Finish every transaction that is due: COMMITTED goes forward, the rest goes back. Call under the lock.
+    """Finish every transaction that is due, or that has lost its reverter: COMMITTED goes forward, the rest back.
+
+    Call under the lock.
 
     Returns:
         One ``{"id", "state", "rows"}`` for each transaction finished now.
@@ -95,21 +99,37 @@ def resolve(store: Store, families: Sequence[Family], host: Host) -> List[Dict[s
     """
     finished, errors = [], []
     for tx in store.unfinished():
-        if not tx.due(host):
+        if not tx.due(host) and not reverter.lost(tx, host):
             continue
         try:
             rows: List[Row] = []
             if tx.state == COMMITTED:
                 roll_forward(store, tx, host)
+                rows = _catch_up(tx, families, host)
             else:
-                why = "not confirmed in time" if tx.header.get("boot_id") == host.boot_id else "the node was rebooted"
-                rows = revert(store, tx, families, host, why)
+                rows = revert(store, tx, families, host, _why(tx, host))
             finished.append({"id": tx.id, "state": tx.state, "rows": rows})
         except NodeError as exc:
             errors.append(exc)
     if errors:
         raise errors[0]
     return finished
+
+
+def _catch_up(tx: Tx, families: Sequence[Family], host: Host) -> List[Row]:
+    """Apply what is kept where a boot came between the commit point and now: it took the values away."""
+    if tx.header.get("boot_id") == host.boot_id:
+        return []
+    changes = apply_settings(persist.load(host), families, host)
+    return [{"family": c.family, "key": c.key, "status": c.status, "note": c.note} for c in changes]
+
+
+def _why(tx: Tx, host: Host) -> str:
+    if tx.header.get("boot_id") != host.boot_id:
+        return "the node was rebooted"
+    if not tx.due(host):
+        return "its revert timer was gone: the node was restarted, or somebody stopped it"
+    return "not confirmed in time"
 
 
 def outcome(tx: Tx) -> Dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any, Callable, Dict, List, Optional
 
 from ..errors import NodeError
 from ..host import Host, read_text
-from .store import Tx, now
+from .store import ARMED, Tx, now
 
 SYSTEMD, PROCESS = "systemd", "process"
 _TIMEOUT = 10.0
@@ -41,7 +41,8 @@ def arm(tx: Tx, host: Host) -> Dict[str, Any]:
 def _arm_systemd(tx: Tx) -> Dict[str, Any]:
     generation = int(tx.header.get("reverter", {}).get("generation", 0)) + 1
     unit = _UNIT % (tx.id, generation)
-    seconds = max(1.0, tx.deadline - now())
+    # Rounded up: a timer that fires before the deadline finds nothing due, and does not fire again.
+    seconds = max(1.0, tx.deadline - now()) + 0.1
     _run(
         [
             "systemd-run",
@@ -122,6 +123,15 @@ def alive(header: Dict[str, Any], host: Host) -> bool:
         return _timer_active(str(handle.get("unit", "")))
     pid = handle.get("pid")
     return isinstance(pid, int) and handle.get("start") is not None and start_time(pid, host) == handle["start"]
+
+
+def lost(tx: Tx, host: Host) -> bool:
+    """Whether nothing will revert an ARMED transaction any more, though its window has not ended.
+
+    A node that is a container was restarted (the boot id is the machine's), systemd restarted everything
+    (soft-reboot), somebody stopped the timer, or the process was killed.
+    """
+    return tx.state == ARMED and bool(tx.header.get("reverter")) and not alive(tx.header, host)
 
 
 def disarm(handle: Dict[str, Any]) -> None:

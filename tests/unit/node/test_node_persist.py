@@ -85,11 +85,22 @@ def test_systemd_gets_a_boot_unit_and_late_modules_a_rule(host: Host) -> None:
     unit = (files[persist.BOOT_UNIT].content or b"").decode()
     assert "After=systemd-sysctl.service" in unit
     assert "Before=containerd.service" in unit
+    assert "Wants=network-online.target" in unit, "an order alone waits for nothing that nobody starts"
     assert "TimeoutStartSec=" in unit
+    assert "Restart=on-abnormal" in unit, "a boot that was too slow is tried again"
     assert "RequiredBy" not in unit
     assert 'KERNEL=="nf_conntrack"' in (files[persist.LATE_RULE].content or b"").decode()
     assert files[persist.BOOT_WANTS].link == persist.BOOT_UNIT
     assert persist.render(kept(FLOOR), host)[persist.LATE_RULE].text() is None
+
+
+def test_what_finishes_the_rest_is_installed_first_and_removed_last(host: Host) -> None:
+    host.init = "systemd"
+    there = [path for path, _ in persist.in_order(persist.render(kept(FLOOR, EXACT, LATE), host))]
+    assert there[:3] == [persist.SETTINGS, persist.BOOT_UNIT, persist.BOOT_WANTS]
+    assert [path for path, _ in persist.in_order(persist.render({}, host))] == list(reversed(there))
+    some = persist.in_order(persist.render(kept(FLOOR), host))
+    assert [path for path, want in some if want.text() is None] == [persist.LATE_RULE, persist.SYSCTL_D]
 
 
 def test_nothing_kept_means_nothing_left(host: Host) -> None:
