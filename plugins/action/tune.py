@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
 from ..plugin_utils.confirmation import Confirmation, ask
+from ..plugin_utils.lease import Lease
 from ..plugin_utils.link import Link
 
 CHANGING = ("apply", "rollback")
@@ -73,9 +75,11 @@ class ActionModule(ActionBase):
         arguments = dict(self._task.args)
         operation = str(arguments.get("operation", "apply"))
         request = build_request(operation, arguments, node, bool(self._task.check_mode))
+        spec = request.pop("lease", None)  # for this machine only: the node has no use for it
+        lease = Lease(spec, time) if isinstance(spec, dict) else None
         link = Link(self, variables)
         planning = request["op"] in ASKING or request.get("check")
-        found = ask(link, request) if planning else Confirmation(link, request).run()
+        found = ask(link, request) if planning else Confirmation(link, request, lease=lease).run()
         result["tune_nodes"] = found
         result["changed"] = found["outcome"] in ("changed", "pending")
         if self._task.diff:

@@ -8,7 +8,7 @@ import platform
 import shlex
 import sys
 from dataclasses import asdict, dataclass, field
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
 from .errors import NodeError
 from .files import read_bytes
@@ -50,6 +50,7 @@ class Host:
     memory_mib: int = 0
     roles: List[str] = field(default_factory=list)  # control-plane, etcd, worker
     processes: Dict[str, List[int]] = field(default_factory=dict)  # comm -> pids in this network namespace
+    sandboxes: Dict[int, int] = field(default_factory=dict)  # inode of another network namespace -> its lowest pid
 
     def path(self, *parts: str) -> str:
         """Return an absolute path below this host's root."""
@@ -63,7 +64,7 @@ class Host:
         """Return the JSON-able facts, processes by name only."""
         raw = asdict(self)
         raw["processes"] = sorted(self.processes)
-        del raw["root"]
+        del raw["root"], raw["sandboxes"]
         return raw
 
 
@@ -118,24 +119,27 @@ def _init_system(root: str) -> str:
     return "none"
 
 
-def _processes(root: str) -> Dict[str, List[int]]:
-    """Return comm -> pids of the processes in this network namespace."""
+def _processes(root: str) -> Tuple[Dict[str, List[int]], Dict[int, int]]:
+    """Return comm -> pids of the processes in this network namespace; inode of each other one -> its lowest pid."""
     mine = namespace("self", "net", root)
     found: Dict[str, List[int]] = {}
+    others: Dict[int, int] = {}
     try:
         names = os.listdir(os.path.join(root, "proc"))
     except OSError:
-        return found
-    for name in names:
-        if not name.isdigit():
-            continue
-        # A process whose namespace may not be read lives in a world of its own as well.
-        if mine is not None and namespace(name, "net", root) != mine:
-            continue
-        comm = (read_text(os.path.join(root, "proc", name, "comm"), 64) or "").strip()
+        return found, others
+    for pid in sorted(int(name) for name in names if name.isdecimal()):
+        if mine is not None:
+            theirs = namespace(str(pid), "net", root)
+            if theirs != mine:
+                # A process whose namespace may not be read lives in a world of its own as well.
+                if theirs is not None:
+                    others.setdefault(theirs, pid)
+                continue
+        comm = (read_text(os.path.join(root, "proc", str(pid), "comm"), 64) or "").strip()
         if comm:
-            found.setdefault(comm, []).append(int(name))
-    return found
+            found.setdefault(comm, []).append(pid)
+    return found, others
 
 
 def _roles(root: str, processes: Dict[str, List[int]]) -> List[str]:
@@ -166,7 +170,7 @@ def observe_host(root: str = "/") -> Host:
             FOREIGN_SYSTEMS[os_id],
             code="unsupported",
         )
-    processes = _processes(root)
+    processes, sandboxes = _processes(root)
     return Host(
         root=root,
         hostname=platform.node(),
@@ -182,4 +186,5 @@ def observe_host(root: str = "/") -> Host:
         memory_mib=_memory_mib(root),
         roles=_roles(root, processes),
         processes=processes,
+        sandboxes=sandboxes,
     )

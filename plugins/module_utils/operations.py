@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 
-from . import match, persist, probe
+from . import match, persist, pods, probe
 from .errors import NodeError
 from .families import TUNING
 from .family import Family
@@ -21,6 +21,8 @@ from .transaction.store import DONE, REVERTED, Store, Tx, now
 Result = Dict[str, Any]
 #: How long a confirm waits for probes to come back: a port may need to learn its link anew.
 SETTLE = 20.0
+#: The same for a kubelet alone, which learns nothing: it runs or it does not.
+SETTLE_KUBELET = 8.0
 
 
 @dataclass
@@ -133,7 +135,9 @@ def op_plan(call: Call) -> Result:
     finish_due(call)
     planned = call.timed("plan", lambda: make_plan(call))
     probes = call.timed("probe", lambda: probe.run_probes(call.request.get("probes") or [], call.host))
-    return call.result(planned, probes=probes, transactions=_open(call))
+    wishes = pods.wishes_of(planned.changes)
+    short = call.timed("pods", lambda: pods.short_of(wishes, call.host, call.warnings))
+    return call.result(planned, probes=probes, pods=short, transactions=_open(call))
 
 
 def _open(call: Call) -> List[Dict[str, Any]]:
@@ -235,10 +239,12 @@ def _detail(before: Mapping[str, Any], probes: Sequence[Mapping[str, Any]]) -> s
 def _probe_until(call: Call, tx: Tx) -> List[Dict[str, Any]]:
     """Run the probes until all that passed before pass again, or the time to settle is over."""
     before = call.request.get("before") or []
-    limit = min(now() + SETTLE, tx.deadline - 20.0)
+    begun = now()
     while True:
         probes = probe.run_probes(call.request.get("probes") or [], call.host)
-        if not probe.lost(before, probes) or now() >= limit:
+        lost = probe.lost(before, probes)
+        settle = SETTLE if any(p.get("kind") != "kubelet" for p in lost) else SETTLE_KUBELET
+        if not lost or now() >= min(begun + settle, tx.deadline - 20.0):
             return probes
         time.sleep(0.5)
 
@@ -309,7 +315,10 @@ def op_status(call: Call) -> Result:
 def op_observe(call: Call) -> Result:
     """Say what this node is and holds: the facts, without a wish."""
     observations = {family.name: family.observe([], call.host) for family in call.families}
-    return call.result(observations=observations, settings=persist.load(call.host), transactions=_open(call))
+    kept = persist.load(call.host)
+    wishes = pods.wishes_kept(kept.get("sysctl", {}), call.host)
+    short = call.timed("pods", lambda: pods.short_of(wishes, call.host, call.warnings))
+    return call.result(observations=observations, settings=kept, pods=short, transactions=_open(call))
 
 
 def op_probe(call: Call) -> Result:

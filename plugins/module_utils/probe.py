@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Probes from this node: gateway, peers (both ways, at the path's full size) and names.
+"""Probes from this node: gateway, peers (both ways, at the path's full size), names, its kubelet and the API server.
 
 An echo request carries the path's MTU with DF set, and the reply brings the same size back: a hop that
 silently drops large frames in either direction is seen, which the usual 64-byte ping cannot.
@@ -14,6 +14,7 @@ import threading
 import time
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
+from . import probe_kubelet
 from .errors import NodeError
 from .host import Host, read_text
 
@@ -171,11 +172,11 @@ def lookup(name: str, wait: float = 3.0) -> Dict[str, Any]:
 
 
 def run_probes(wanted: Sequence[Mapping[str, Any]], host: Host) -> List[Dict[str, Any]]:
-    """Run probes ``[{"kind": "gateway"} | {"kind": "peer", "target": ADDR} | {"kind": "dns", "target": NAME}]``.
+    """Run probes ``[{"kind": "gateway"} | {"kind": "peer", "target": ADDR} | {"kind": "dns", "target": NAME} | ...]``.
 
     Returns:
         One ``{"id", "kind", "target", "ok", "detail", "ms"}`` for each; a node without a default route has
-        no gateway probe.
+        no gateway probe, one without a kubelet no probe ``kubelet`` and (without its kubeconfig) no ``api``.
 
     Raises:
         NodeError(code="usage"): an unknown kind.
@@ -190,9 +191,24 @@ def run_probes(wanted: Sequence[Mapping[str, Any]], host: Host) -> List[Dict[str
             results.append(_result("peer:" + target, kind, target, ping(target)))
         elif kind == "dns":
             results.append(_result("dns:" + target, kind, target, lookup(target)))
+        elif kind == "api":
+            server = probe_kubelet.api_server(host)
+            if server is not None:
+                results.append(_result("api:" + server.shown, kind, server.shown, _reach(server)))
+        elif kind == "kubelet":
+            if probe_kubelet.runs(host):
+                results.append(_result(kind, kind, "", probe_kubelet.healthz()))
         else:
-            raise NodeError("unknown probe %r" % kind, "known: gateway, peer, dns", code="usage")
+            raise NodeError("unknown probe %r" % kind, "known: gateway, peer, dns, api, kubelet", code="usage")
     return results
+
+
+def _reach(server: probe_kubelet.Server) -> Dict[str, Any]:
+    """Reach an API server; its name is looked up first, as that has no time limit of its own."""
+    if server.is_name:
+        found = lookup(server.host)
+        return probe_kubelet.handshake(server, found["detail"]) if found["ok"] else found
+    return probe_kubelet.handshake(server, server.host)
 
 
 def _result(probe_id: str, kind: str, target: str, outcome: Dict[str, Any]) -> Dict[str, Any]:

@@ -41,7 +41,8 @@ options:
     required: true
   probes:
     description:
-      - Probes that must pass, each a mapping of C(kind) (C(gateway), C(peer) or C(dns)) and C(target).
+      - Probes that must pass, each a mapping of C(kind) and C(target).
+      - The kinds are C(gateway), C(peer), C(dns), C(api) and C(kubelet).
     type: list
     elements: dict
     default: []

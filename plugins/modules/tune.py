@@ -49,7 +49,7 @@ options:
     default: []
   probes:
     description:
-      - Probes, each a mapping of C(kind) (C(gateway), C(peer) or C(dns)) and C(target).
+      - Probes, each a mapping of C(kind) (C(gateway), C(peer), C(dns), C(api) or C(kubelet)) and C(target).
       - Those that pass before the change must pass after it, or the node puts itself back.
     type: list
     elements: dict

@@ -7,12 +7,15 @@ import time
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from .lease import Lease, Wait
 from .link import LinkError
 
 #: Seconds before the deadline in which the node commits nothing any more (transaction/commit.py: MARGIN).
 MARGIN = 15.0
 #: How long after its deadline a node is waited for: the reverter, and the link coming back.
 GRACE = 30.0
+#: Seconds before the margin that a wait for the Lease leaves for the confirm itself.
+CONFIRM = 5.0
 REQUEST_LIMIT = 30.0
 SLOW_LINK = 20.0
 _REFUSED = ("drifted", "busy", "unsupported", "superseded", "usage", "not-persistable", "unknown")
@@ -45,6 +48,7 @@ def blank(outcome: str, **fields: Any) -> Result:
         "warnings": [],
         "timings": {},
         "layers": [],
+        "pods": [],
     }
     found.update(fields)
     return found
@@ -64,6 +68,7 @@ def from_result(outcome: str, result: Mapping[str, Any], **fields: Any) -> Resul
         warnings=result.get("warnings") or [],
         timings=dict(result.get("timings") or {}),
         layers=result.get("layers") or [],
+        pods=result.get("pods") or [],
         **fields,
     )
 
@@ -102,8 +107,9 @@ def _outcome_of_error(result: Mapping[str, Any]) -> str:
 class Confirmation:
     """The way of one change on one node."""
 
-    def __init__(self, node: Node, request: Mapping[str, Any], clock: Any = time) -> None:
+    def __init__(self, node: Node, request: Mapping[str, Any], clock: Any = time, lease: Lease | None = None) -> None:
         self.node = node
+        self.lease = lease
         self.request = request
         self.clock = clock
         self.window = float(request.get("window") or 120)
@@ -125,8 +131,21 @@ class Confirmation:
         if not tx or tx["state"] != "ARMED":
             changed = any(c["status"] == "changed" for c in result["changes"])
             return from_result("changed" if changed else "ok", result)
-        self.deadline = self.clock.monotonic() + float(tx["deadline_in"])
-        return self._confirm(from_result("failed", result), result, str(tx["id"]))
+        answered = self.clock.monotonic()
+        self.deadline = answered + float(tx["deadline_in"])
+        found = from_result("failed", result)
+        if self.lease is None:
+            return self._confirm(found, result, str(tx["id"]))
+        return self._after_lease(self.lease, found, result, answered)
+
+    def _after_lease(self, lease: Lease, found: Result, applied: Mapping[str, Any], answered: float) -> Result:
+        """Confirm once the node's Lease was renewed after the change; else have the change put back."""
+        tx_id = str(applied["tx"]["id"])
+        waited: Wait = lease.wait(answered, self.deadline - MARGIN - CONFIRM)
+        found["timings"]["lease"] = round(self.clock.monotonic() - answered, 3)
+        found = self._confirm(found, applied, tx_id) if waited.ok else self._revert(found, tx_id, waited.why)
+        found["probes_after"] = [*found["probes_after"], waited.probe(lease.name)]
+        return found
 
     def confirm_only(self, tx: Mapping[str, Any], before: list[dict[str, Any]]) -> Result:
         """Confirm a transaction that modules filled. Never raises LinkError.

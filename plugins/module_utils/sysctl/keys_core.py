@@ -143,7 +143,16 @@ CORE = (
         minimum=0,
         maximum=536870912,
     ),
-    Entry("net.core.rps_default_mask", EXACT, NETNS, "RPS mask of new interfaces", _NET, shape=BITMAP, opt_in=True),
+    Entry(
+        "net.core.rps_default_mask",
+        EXACT,
+        NETNS,
+        "RPS mask of new interfaces",
+        _NET,
+        shape=BITMAP,
+        opt_in=True,
+        node_only=True,
+    ),
     Entry(
         "net.core.flow_limit_cpu_bitmap",
         EXACT,

@@ -98,7 +98,16 @@ IP = (
         maximum=INT_MAX,
         owners=("bpftune",),
     ),
-    Entry("net.ipv4.fib_multipath_hash_policy", EXACT, NETNS, "what ECMP hashes", _IP, minimum=0, maximum=3),
+    Entry(
+        "net.ipv4.fib_multipath_hash_policy",
+        EXACT,
+        NETNS,
+        "what ECMP hashes",
+        _IP,
+        minimum=0,
+        maximum=3,
+        node_only=True,
+    ),
     Entry(
         "net.ipv6.conf.*.accept_ra",
         EXACT,
@@ -108,6 +117,7 @@ IP = (
         minimum=0,
         maximum=2,
         owners=("systemd-networkd", "NetworkManager"),
+        node_only=True,
     ),
     Entry(
         "net.ipv6.conf.*.disable_ipv6",
@@ -118,6 +128,7 @@ IP = (
         minimum=0,
         maximum=1,
         owners=("NetworkManager",),
+        node_only=True,
     ),
 )
 

@@ -71,6 +71,7 @@ CONNTRACK = (
         maximum=INT_MAX,
         owners=("kube-proxy", "k3s"),
         module="nf_conntrack",
+        node_only=True,
     ),
     Entry(
         "net.netfilter.nf_conntrack_tcp_timeout_close_wait",
@@ -82,6 +83,7 @@ CONNTRACK = (
         maximum=INT_MAX,
         owners=("kube-proxy", "k3s"),
         module="nf_conntrack",
+        node_only=True,
     ),
     Entry(
         "net.netfilter.nf_conntrack_tcp_be_liberal",
@@ -93,6 +95,7 @@ CONNTRACK = (
         maximum=1,
         owners=("kube-proxy", "k3s"),
         module="nf_conntrack",
+        node_only=True,
     ),
     Entry(
         "net.netfilter.nf_conntrack_tcp_loose",
@@ -103,6 +106,7 @@ CONNTRACK = (
         minimum=0,
         maximum=1,
         module="nf_conntrack",
+        node_only=True,
     ),
     *(
         Entry(
@@ -115,6 +119,7 @@ CONNTRACK = (
             maximum=INT_MAX,
             owners=owners,
             module="nf_conntrack",
+            node_only=True,
         )
         for name, reason, owners in (
             ("tcp_timeout_time_wait", "seconds in TIME_WAIT", ()),
@@ -141,6 +146,7 @@ CONNTRACK = (
             minimum=0,
             maximum=maximum,
             module="nf_conntrack",
+            node_only=True,
         )
         for name, reason, maximum in (
             ("acct", "count bytes of each connection", 1),
@@ -162,6 +168,8 @@ FORWARDING = (
         minimum=0,
         maximum=1,
         owners=_FORWARDING,
+        inherited=True,
+        node_only=True,
     ),
     Entry(
         "net.ipv4.conf.*.forwarding",
@@ -172,6 +180,8 @@ FORWARDING = (
         minimum=0,
         maximum=1,
         owners=_FORWARDING,
+        inherited=True,
+        node_only=True,
     ),
     Entry(
         "net.ipv6.conf.*.forwarding",
@@ -182,6 +192,7 @@ FORWARDING = (
         minimum=0,
         maximum=1,
         owners=_FORWARDING,
+        node_only=True,
     ),
     Entry(
         "net.bridge.bridge-nf-call-iptables",
@@ -193,6 +204,7 @@ FORWARDING = (
         maximum=1,
         owners=("k3s", "kube-proxy", "docker"),
         module="br_netfilter",
+        node_only=True,
     ),
     Entry(
         "net.bridge.bridge-nf-call-ip6tables",
@@ -204,6 +216,7 @@ FORWARDING = (
         maximum=1,
         owners=("k3s", "kube-proxy", "docker"),
         module="br_netfilter",
+        node_only=True,
     ),
     Entry(
         "net.bridge.bridge-nf-call-arptables",
@@ -214,6 +227,7 @@ FORWARDING = (
         minimum=0,
         maximum=1,
         module="br_netfilter",
+        node_only=True,
     ),
     Entry(
         "net.ipv4.conf.*.rp_filter",
@@ -224,6 +238,8 @@ FORWARDING = (
         minimum=0,
         maximum=2,
         owners=_CNI,
+        inherited=True,
+        node_only=True,
     ),
     Entry(
         "net.ipv4.conf.*.arp_ignore",
@@ -234,6 +250,8 @@ FORWARDING = (
         minimum=0,
         maximum=8,
         owners=("kube-proxy",),
+        inherited=True,
+        node_only=True,
     ),
     Entry(
         "net.ipv4.conf.*.arp_announce",
@@ -244,6 +262,8 @@ FORWARDING = (
         minimum=0,
         maximum=2,
         owners=("kube-proxy",),
+        inherited=True,
+        node_only=True,
     ),
     Entry(
         "net.ipv4.conf.*.arp_filter",
@@ -253,9 +273,31 @@ FORWARDING = (
         _IP,
         minimum=0,
         maximum=1,
+        inherited=True,
+        node_only=True,
     ),
-    Entry("net.ipv4.conf.*.arp_notify", EXACT, NETNS, "announce on address or link change", _IP, minimum=0, maximum=1),
-    Entry("net.ipv4.conf.*.arp_accept", EXACT, NETNS, "learn from gratuitous ARP", _IP, minimum=0, maximum=2),
+    Entry(
+        "net.ipv4.conf.*.arp_notify",
+        EXACT,
+        NETNS,
+        "announce on address or link change",
+        _IP,
+        minimum=0,
+        maximum=1,
+        inherited=True,
+        node_only=True,
+    ),
+    Entry(
+        "net.ipv4.conf.*.arp_accept",
+        EXACT,
+        NETNS,
+        "learn from gratuitous ARP",
+        _IP,
+        minimum=0,
+        maximum=2,
+        inherited=True,
+        node_only=True,
+    ),
     Entry(
         "net.ipv4.conf.*.route_localnet",
         EXACT,
@@ -265,6 +307,8 @@ FORWARDING = (
         minimum=0,
         maximum=1,
         owners=("kube-proxy", "k3s", "calico"),
+        inherited=True,
+        node_only=True,
     ),
     Entry(
         "net.ipv4.conf.*.proxy_arp",
@@ -275,11 +319,49 @@ FORWARDING = (
         minimum=0,
         maximum=1,
         owners=("calico",),
+        inherited=True,
+        node_only=True,
     ),
     Entry(
-        "net.ipv4.conf.*.src_valid_mark", EXACT, NETNS, "marks count in reverse path checks", _IP, minimum=0, maximum=1
+        "net.ipv4.conf.*.src_valid_mark",
+        EXACT,
+        NETNS,
+        "marks count in reverse path checks",
+        _IP,
+        minimum=0,
+        maximum=1,
+        inherited=True,
+        node_only=True,
     ),
-    Entry("net.ipv4.conf.*.accept_redirects", EXACT, NETNS, "believe ICMP redirects", _IP, minimum=0, maximum=1),
-    Entry("net.ipv4.conf.*.send_redirects", EXACT, NETNS, "send ICMP redirects", _IP, minimum=0, maximum=1),
-    Entry("net.ipv4.conf.*.log_martians", EXACT, NETNS, "log impossible addresses", _IP, minimum=0, maximum=1),
+    Entry(
+        "net.ipv4.conf.*.accept_redirects",
+        EXACT,
+        NETNS,
+        "believe ICMP redirects",
+        _IP,
+        minimum=0,
+        maximum=1,
+        inherited=True,
+    ),
+    Entry(
+        "net.ipv4.conf.*.send_redirects",
+        EXACT,
+        NETNS,
+        "send ICMP redirects",
+        _IP,
+        minimum=0,
+        maximum=1,
+        inherited=True,
+        node_only=True,
+    ),
+    Entry(
+        "net.ipv4.conf.*.log_martians",
+        EXACT,
+        NETNS,
+        "log impossible addresses",
+        _IP,
+        minimum=0,
+        maximum=1,
+        inherited=True,
+    ),
 )

@@ -24,6 +24,7 @@ TCP = (
         maximum=INT_MAX,
         ordered=True,
         owners=("bpftune",),
+        inherited=True,
     ),
     Entry(
         "net.ipv4.tcp_wmem",
@@ -37,6 +38,7 @@ TCP = (
         maximum=INT_MAX,
         ordered=True,
         owners=("bpftune",),
+        inherited=True,
     ),
     Entry(
         "net.ipv4.tcp_mem",
@@ -195,6 +197,7 @@ TCP = (
         shape=STRING,
         owners=("cilium-bandwidth", "bpftune"),
         opt_in=True,
+        inherited=True,
     ),
     Entry("net.ipv4.tcp_ecn", EXACT, NETNS, "explicit congestion notification", _IP, minimum=0, maximum=5),
     Entry("net.ipv4.tcp_timestamps", EXACT, NETNS, "round trip measurement and PAWS", _IP, minimum=0, maximum=2),

@@ -67,6 +67,5 @@ def test_unknown_probe() -> None:
 
 @given(st.text(max_size=40))
 def test_ping_of_anything_is_an_answer(text: str) -> None:
-    if not text.strip("0123456789.:abcdef"):
-        text = "x" + text  # nothing here may leave the machine
-    assert probe.ping(text, tries=1)["ok"] is False
+    # Nothing here may leave the machine, and other scripts have digits too.
+    assert probe.ping("x" + text, tries=1)["ok"] is False

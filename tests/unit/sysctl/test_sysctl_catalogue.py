@@ -12,6 +12,7 @@ from ansible_collections.tune.nodes.plugins.module_utils.sysctl.owners import OW
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "sysctl"
 INITIAL = json.loads((FIXTURES / "initial.json").read_text(encoding="utf-8"))
 NETNS = json.loads((FIXTURES / "netns.json").read_text(encoding="utf-8"))
+INHERITANCE = json.loads((FIXTURES / "inheritance.json").read_text(encoding="utf-8"))
 
 # The keys the benchmark sets; each must be known.
 BENCH = [
@@ -69,6 +70,16 @@ def test_scope_and_shape_are_those_of_a_real_kernel(row: entry.Entry) -> None:
             assert row.scope == entry.HOST
 
 
+@pytest.mark.parametrize("row", [r for r in catalogue.ENTRIES.values() if r.scope == entry.NETNS], ids=lambda r: r.key)
+def test_how_pods_come_by_a_key_is_that_of_a_real_kernel(row: entry.Entry) -> None:
+    keys = [row.key.replace("*", name) for name in ("all", "default")]
+    assert {INHERITANCE[key] for key in keys} == {row.pods}
+
+
+def test_what_is_one_for_all_is_so_for_pods() -> None:
+    assert {row.pods for row in catalogue.ENTRIES.values() if row.scope == entry.HOST} == {entry.HOST}
+
+
 def test_no_key_of_the_catalogue_is_missing_from_the_captured_kernel() -> None:
     paths = ["/".join(model.segments(key.replace("*", "all"))) for key in catalogue.ENTRIES]
     assert [path for path in paths if path not in INITIAL] == []
@@ -103,4 +114,5 @@ def test_the_documentation_lists_every_row_as_it_is() -> None:
 def document(row: entry.Entry) -> str:
     """Return a row as docs/sysctl.md shows it."""
     cls = row.cls + (", opt-in" if row.opt_in else "")
-    return f"| `{row.key}` | {cls} | {row.scope} | {', '.join(row.owners)} | {row.reason} |"
+    pods = "" if row.scope == entry.HOST else row.pods + (", node only" if row.node_only else "")
+    return f"| `{row.key}` | {cls} | {row.scope} | {pods} | {', '.join(row.owners)} | {row.reason} |"
