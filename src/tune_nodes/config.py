@@ -29,6 +29,9 @@ PREFIX = "TUNE_NODES_"
 FILE_VARIABLE = "TUNE_NODES_CONFIG"
 SYSTEM_FILE = Path("/etc/tune-nodes/config.yml")
 LOCAL_FILE = "tune-nodes.yml"
+#: Settings whose variable or option is not named by the whole key or its last part.
+_SHORT = {"cluster.kubeconfig": "kubeconfig"}
+_OPTIONS = {"cluster.mode": "cluster", "timeouts.connect": "timeout"}
 
 
 def _words(value: Any) -> Any:
@@ -68,6 +71,21 @@ class Quarantine(_Part):
     skip: bool = Field(default=True, description="leave them out until they are cleared")
 
 
+class ClusterPart(_Part):
+    """The cluster the nodes belong to."""
+
+    kubeconfig: str = Field(default="", description="its kubeconfig; else one beside the inventory, else KUBECONFIG")
+    context: str = Field(default="", description="context of the kubeconfig; else its current one")
+    mode: Literal["auto", "required", "off"] = Field(
+        default="auto", description="auto: used where it can be; required: no run without it; off"
+    )
+    drain: bool = Field(default=False, description="move the pods off a node before it is changed")
+    drain_timeout: float = Field(default=300, ge=1, le=86400, description="seconds that draining a wave may take")
+    delete_emptydir_data: bool = Field(
+        default=False, description="also move pods that keep data in an emptyDir, which is lost"
+    )
+
+
 class Settings(_Part):
     """Every setting; the names are those of the files, the environment (TUNE_NODES_*) and the long options."""
 
@@ -88,6 +106,7 @@ class Settings(_Part):
         default_factory=lambda: platformdirs.user_state_path("tune-nodes"), description="where runs are kept"
     )
     quarantine: Quarantine = Field(default_factory=Quarantine)
+    cluster: ClusterPart = Field(default_factory=ClusterPart)
 
     @field_validator("serial")
     @classmethod
@@ -181,7 +200,12 @@ def keys() -> list[str]:
 
 def variable(key: str) -> str:
     """Return the environment variable of a setting: timeouts.connect is TUNE_NODES_TIMEOUTS_CONNECT."""
-    return PREFIX + key.upper().replace(".", "_")
+    return PREFIX + _SHORT.get(key, key).upper().replace(".", "_")
+
+
+def option(key: str) -> str:
+    """Return the option of a setting."""
+    return "--" + _OPTIONS.get(key, key.rpartition(".")[2]).replace("_", "-")
 
 
 def _add_file(layers: _Layers, doc: Document) -> None:
@@ -281,7 +305,7 @@ def load_config(
         _add_file(layers, document.load(path, _shown(path, here)))
     _add_named(layers, Kind.ENVIRONMENT, _from_environment(env), {key: variable(key) for key in keys()})
     given = {key: value for key, value in (flags or {}).items() if value is not None and value not in ("", [], ())}
-    _add_named(layers, Kind.FLAG, given, {key: "--" + key.rpartition(".")[2].replace("_", "-") for key in given})
+    _add_named(layers, Kind.FLAG, given, {key: option(key) for key in given})
     return Config(layers.settings(), layers.sources, tuple(map(str, files)), (*warnings, *_mistyped(env)))
 
 

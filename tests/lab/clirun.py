@@ -77,7 +77,8 @@ class Cli:
             "LANG": "C.UTF-8",
         }
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("ANSIBLE_", "TUNE_NODES_"))}
-        kept.pop("COLUMNS", None)
+        for name in ("COLUMNS", "KUBECONFIG"):  # the person's own cluster is none of a test's
+            kept.pop(name, None)
         return {**kept, **environment(), **own, **more}
 
     def argv(self, *words: str) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from tune_nodes import collection
+from tune_nodes.cli import cluster as cluster_cli
 from tune_nodes.cli import config as config_cli
 from tune_nodes.cli import lab as lab_cli
 from tune_nodes.cli import profiles as profiles_cli
@@ -66,6 +67,7 @@ _add(show, "tune-nodes show", "tune-nodes show latest -o wide")
 report_cli.register(app)
 _add(doctor, "tune-nodes doctor", "tune-nodes doctor -i lab")
 _add(bundle, "tune-nodes bundle", "tune-nodes bundle latest --out /tmp/run.tar.gz")
+app.add_typer(cluster_cli.app, name="cluster")
 app.add_typer(quarantine_cli.app, name="quarantine")
 app.add_typer(profiles_cli.app, name="profiles")
 app.add_typer(config_cli.app, name="config")

@@ -10,12 +10,13 @@ from typing import Annotated
 import typer
 
 from tune_nodes.cli.asking import confirmed, must_be_answerable
-from tune_nodes.cli.options import Output, Reach, Rollout, Wish
+from tune_nodes.cli.options import InCluster, Output, Reach, Rollout, Wish
 from tune_nodes.cli.plan import plan as plan_command
 from tune_nodes.cli.planview import recap, show_changes, show_plan, show_problems
 from tune_nodes.cli.session import Session, close, described, new_record, settings_of, targets_of, window_of
 from tune_nodes.errors import UsageError
-from tune_nodes.fleet.execute import STOPPED_BY_USER, FleetRun, refuse, unprobed
+from tune_nodes.fleet.execute import STOPPED_BY_USER, FleetRun
+from tune_nodes.fleet.standing import refuse, unprobed
 from tune_nodes.fleet.target import Target
 from tune_nodes.fleet.untrusted import one_line
 from tune_nodes.fleet.verdict import exit_code
@@ -28,6 +29,7 @@ def apply(
     reach: Reach,
     wish: Wish,
     rollout: Rollout,
+    cluster: InCluster,
     out: Output,
     plan: Annotated[
         Path | None, typer.Argument(metavar="[PLAN]", help="A file made by plan --out: exactly this is applied.")
@@ -44,18 +46,20 @@ def apply(
     Each node undoes its change by itself unless it can be reached over a new connection afterwards.
     """
     if check and plan is None:
-        return plan_command(reach=reach, wish=wish, out=out, diff=diff)
+        return plan_command(reach=reach, wish=wish, cluster=cluster, out=out, diff=diff)
     if not check:
         must_be_answerable(rollout.yes, "apply")
     if plan is not None:
-        return _reviewed(plan, reach, wish, rollout, out, allow_drift, check, diff)
-    session = Session.open(out, reach, wish, rollout)
+        return _reviewed(plan, reach, wish, rollout, cluster, out, allow_drift, check, diff)
+    session = Session.open(out, reach, wish, rollout, cluster)
     profile = session.profile()
     settings = settings_of(session.config, window_of(session.config, profile))
     inventory, options = session.inventory()
     targets = targets_of(inventory, profile, wish.tags)
     record = new_record("apply", inventory, profile.name, described(settings))
-    with session.run(record, options, settings) as fleet:
+    side = session.cluster(record, inventory, settings, profile.cluster)
+    targets = side.labelled(targets)
+    with session.run(record, options, settings, side) as fleet:
         fleet.plan(targets, probing=True)
         code = _carry_out(session, fleet, targets, rollout.yes)
     return finish(session, record, code, diff)
@@ -66,10 +70,10 @@ def _carry_out(session: Session, fleet: FleetRun, targets: Sequence[Target], yes
     record = fleet.record
     held = fleet.leave_out(session.store.quarantined()) if session.config.settings.quarantine.skip else []
     todo = [t for t in targets if record.nodes[t.name].outcome is Outcome.PENDING]
-    if todo and not record.stopped:
+    if not record.stopped:
         todo = [replace(t, expect=record.nodes[t.name].plan_hash) for t in todo]
-        if ask_for(session, fleet, todo, held, yes):
-            fleet.execute("apply", todo)
+        if not todo or ask_for(session, fleet, todo, held, yes):
+            fleet.execute("apply", todo)  # also without a node: a node that a dead run left closed is opened
         else:
             record.stopped = STOPPED_BY_USER
     return close(fleet.handle, int(exit_code(record)))
@@ -107,6 +111,7 @@ def _reviewed(
     reach: Reach,
     wish: Wish,
     rollout: Rollout,
+    cluster: InCluster,
     out: Output,
     allow_drift: bool,
     check: bool,
@@ -115,7 +120,7 @@ def _reviewed(
     if wish.profile or wish.tags:
         raise UsageError("a plan file has its profile in it", "-p and -t cannot change it", f"tune-nodes apply {path}")
     reviewed = planfile.load(path)
-    session = Session.open(out, reach, wish, rollout)
+    session = Session.open(out, reach, wish, rollout, cluster)
     settings = settings_of(session.config, wish.window or reviewed.window)
     inventory, options = session.inventory(reviewed.inventory)
     gone = sorted(set(reviewed.nodes) - set(inventory.nodes)) if not reach.limit else []
@@ -130,7 +135,8 @@ def _reviewed(
         raise UsageError(f"no node of {path} is left to apply to", "the limit leaves none of them", "drop -l")
     record = new_record("apply", inventory, reviewed.profile, {**described(settings), "plan": reviewed.run})
     targets = [reviewed.target(name) for name in chosen]
-    with session.run(record, options, settings) as fleet:
+    side = session.cluster(record, inventory, settings, reviewed.cluster)
+    with session.run(record, options, settings, side) as fleet:
         _verify_plan(fleet, reviewed, targets, allow_drift)
         if check or record.stopped:
             code = close(fleet.handle, int(exit_code(record)))

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from tune_nodes.cli.looking import look
-from tune_nodes.cli.options import Output, Reach, Wish
+from tune_nodes.cli.options import InCluster, Output, Reach, Wish
 from tune_nodes.cli.planview import recap, show_plan
 from tune_nodes.runs import metrics
 
@@ -16,6 +16,7 @@ from tune_nodes.runs import metrics
 def drift(
     reach: Reach,
     wish: Wish,
+    cluster: InCluster,
     out: Output,
     detailed_exitcode: Annotated[
         bool, typer.Option("--detailed-exitcode", help="Exit with 2 where a node has drifted.")
@@ -26,7 +27,7 @@ def drift(
     ] = None,
 ) -> int:
     """Report how far every node is from its profile, and who else writes the same keys. Nothing is changed."""
-    looked = look("drift", reach, wish, out, detailed_exitcode)
+    looked = look("drift", reach, wish, cluster, out, detailed_exitcode)
     printer, record = looked.session.printer, looked.record
     if metrics_file is not None:
         metrics.write(metrics_file, record)

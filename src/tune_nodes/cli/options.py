@@ -15,7 +15,16 @@ from tune_nodes.cli import complete
 
 ANSIBLE = "Reaching the nodes (as ansible-playbook; more after --)"
 ROLLOUT = "Rollout"
+CLUSTER = "Cluster"
 OUTPUT = "Output"
+
+
+class Mode(StrEnum):
+    """Whether the cluster is used."""
+
+    AUTO = "auto"
+    REQUIRED = "required"
+    OFF = "off"
 
 
 class Format(StrEnum):
@@ -140,6 +149,36 @@ class Reach:
 
 
 @dataclass(frozen=True, kw_only=True)
+class InCluster:
+    """The cluster that the nodes belong to."""
+
+    kubeconfig: Annotated[
+        str,
+        typer.Option(
+            "--kubeconfig",
+            help="Its kubeconfig.",
+            show_default="one beside the inventory, else KUBECONFIG",
+            rich_help_panel=CLUSTER,
+        ),
+    ] = ""
+    context: Annotated[
+        str,
+        typer.Option(
+            "--context", help="Context of the kubeconfig.", show_default="its current one", rich_help_panel=CLUSTER
+        ),
+    ] = ""
+    cluster: Annotated[
+        Mode | None,
+        typer.Option(
+            "--cluster",
+            help="auto: used where it can be; required: no run without it; off.",
+            show_default="auto, or the profile's",
+            rich_help_panel=CLUSTER,
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Wish:
     """What the nodes shall be."""
 
@@ -210,6 +249,35 @@ class Rollout:
             min=0,
             help="Seconds to wait after each wave before looking at it again.",
             show_default="0",
+            rich_help_panel=ROLLOUT,
+        ),
+    ] = None
+    drain: Annotated[
+        bool | None,
+        typer.Option(
+            "--drain/--no-drain",
+            help="Move the pods off a node before it is changed, as their PodDisruptionBudgets allow.",
+            show_default="no drain, or the profile's",
+            rich_help_panel=ROLLOUT,
+        ),
+    ] = None
+    drain_timeout: Annotated[
+        float | None,
+        typer.Option(
+            "--drain-timeout",
+            min=1,
+            max=86400,
+            help="Seconds it may take.",
+            show_default="300",
+            rich_help_panel=ROLLOUT,
+        ),
+    ] = None
+    delete_emptydir_data: Annotated[
+        bool | None,
+        typer.Option(
+            "--delete-emptydir-data",
+            help="Also move pods that keep data in an emptyDir, which is lost.",
+            show_default=False,
             rich_help_panel=ROLLOUT,
         ),
     ] = None

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from tune_nodes.cli.output import Printer, look
 from tune_nodes.fleet.untrusted import one_line
-from tune_nodes.runs.models import ChangeRecord, NodeRecord, Outcome, RunRecord
+from tune_nodes.runs.models import ChangeRecord, ClusterRecord, NodeRecord, Outcome, RunRecord
 
 _STYLES = {
     "pending": "yellow",
@@ -141,14 +141,23 @@ def show_problems(printer: Printer, records: Iterable[NodeRecord]) -> None:
     for record in records:
         error = record.error
         words = (error.what, error.why, error.next) if error is not None else ("", "", "")
-        stories.setdefault((record.outcome, *words), []).append(record)
-    for (_, what, why, step), nodes in stories.items():
+        stories.setdefault((record.outcome, *words, _in_cluster(record)), []).append(record)
+    for (_, what, why, step, cluster), nodes in stories.items():
         head = Text.assemble(look(nodes[0].outcome, printer.unicode), f" {names(nodes)}")
         printer.line(head.append(f": {what}") if what else head)
         if why:
             printer.line(f"    why: {one_line(why, 600)}")
+        if cluster:
+            printer.line(f"cluster: {cluster}")
         if step:
             printer.line(f"   next: {one_line(step, 300)}")
+
+
+def _in_cluster(record: NodeRecord) -> str:
+    """Return what the cluster says of a node that is out of reach."""
+    if record.outcome is not Outcome.UNREACHABLE or record.cluster is None:
+        return ""
+    return "its Node is Ready: the kubelet reaches the API server" if record.cluster.ready else "its Node is not Ready"
 
 
 def show_plan(printer: Printer, record: RunRecord, everything: bool = False) -> None:
@@ -163,6 +172,15 @@ def show_plan(printer: Printer, record: RunRecord, everything: bool = False) -> 
     show_problems(printer, [n for n in record.nodes.values() if n.outcome not in (Outcome.OK, Outcome.PENDING)])
 
 
+def cluster_line(cluster: ClusterRecord | None) -> str:
+    """Return the cluster in one line; "" where there is nothing to say to somebody who has none."""
+    if cluster is None or cluster.problem == "no-kubeconfig":
+        return ""
+    named = f"cluster: {cluster.title if cluster.used else 'not used'}"
+    unseen = "; ".join(cluster.not_checked)
+    return one_line(f"{named}; not checked: {unseen}" if unseen else named, 400)
+
+
 def recap(printer: Printer, record: RunRecord) -> None:
     """Print one counted line per outcome."""
     total = len(record.nodes)
@@ -170,5 +188,10 @@ def recap(printer: Printer, record: RunRecord) -> None:
         found = [node for node in record.nodes.values() if node.outcome is outcome]
         if found:
             printer.line(Text.assemble(look(outcome, printer.unicode), f" {len(found)} of {total}: {names(found)}"))
+    for node in record.nodes.values():
+        if node.unwell:
+            printer.line(Text(f"not well after its change: {node.name}: {one_line(node.unwell, 300)}", style="red"))
+    if said := cluster_line(record.cluster):
+        printer.line(said)
     if record.stopped:
         printer.line(Text(f"stopped early: {one_line(record.stopped, 400)}", style="red"))

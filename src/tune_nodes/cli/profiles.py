@@ -91,6 +91,8 @@ def show(
     probes = found.probes.requests([])
     named = [f"{probe['kind']} {probe.get('target', '')}".strip() for probe in probes]
     printer.line(f"probes: {', '.join(['ssh', *named, f'{found.probes.peers} peers'])}")
+    if found.cluster:
+        printer.line(f"cluster: {', '.join(f'{key} {str(value).lower()}' for key, value in found.cluster.items())}")
     if found.window:
         printer.line(f"window: {found.window} s")
     for layer in found.layers:
@@ -110,6 +112,7 @@ def as_document(found: ResolvedProfile) -> dict[str, Any]:
         "files": found.files,
         "layers": found.layers,
         "probes": found.probes.model_dump(),
+        "cluster": found.cluster,
         "window": found.window,
         "digest": found.digest,
     }

@@ -11,7 +11,7 @@ import typer
 from tune_nodes.cli import complete
 from tune_nodes.cli.apply import ask_for, finish
 from tune_nodes.cli.asking import must_be_answerable
-from tune_nodes.cli.options import Output, Reach, Rollout, Wish
+from tune_nodes.cli.options import InCluster, Output, Reach, Rollout, Wish
 from tune_nodes.cli.session import Session, close, described, new_record, settings_of, window_of
 from tune_nodes.errors import UsageError
 from tune_nodes.fleet.execute import STOPPED_BY_USER, FleetRun
@@ -25,6 +25,7 @@ from tune_nodes.runs.store import RunStore
 def rollback(
     reach: Reach,
     rollout: Rollout,
+    cluster: InCluster,
     out: Output,
     run: Annotated[
         str,
@@ -46,7 +47,7 @@ def rollback(
     other: with a canary, waves, confirmation over a new connection, and it can itself be rolled back.
     """
     must_be_answerable(rollout.yes, "rollback")
-    session = Session.open(out, reach, Wish(window=window), rollout)
+    session = Session.open(out, reach, Wish(window=window), rollout, cluster)
     undone = session.store.load(chosen_run(session.store, run))
     nodes = undone.touched()
     if not nodes:
@@ -56,7 +57,7 @@ def rollback(
     targets = targets_of(inventory, undone, nodes)
     record = new_record("rollback", inventory, undone.profile, described(settings))
     record.rolled_back = undone.id
-    with session.run(record, options, settings) as fleet:
+    with session.run(record, options, settings, session.cluster(record, inventory, settings, {})) as fleet:
         fleet.plan(targets, f"what run {undone.id} left", "rollback", probing=True)
         _nothing_left(fleet, undone)
         code = _carry_out(session, fleet, targets, rollout.yes)
@@ -89,6 +90,7 @@ def targets_of(inventory: Inventory, undone: RunRecord, nodes: Sequence[NodeReco
             name=node.name,
             address=inventory.nodes[node.name].address,
             tx=node.tx.id if node.tx is not None else undone.id,
+            probes=[{"kind": "api"}, {"kind": "kubelet"}],
         )
         for node in nodes
         if node.name in inventory.nodes
@@ -113,9 +115,9 @@ def _nothing_left(fleet: FleetRun, undone: RunRecord) -> None:
 def _carry_out(session: Session, fleet: FleetRun, targets: Sequence[Target], yes: bool) -> int:
     record = fleet.record
     todo = [t for t in targets if record.nodes[t.name].outcome is Outcome.PENDING]
-    if todo and not record.stopped:
+    if not record.stopped:
         todo = [replace(t, expect=record.nodes[t.name].plan_hash) for t in todo]
-        if ask_for(session, fleet, todo, [], yes):
+        if not todo or ask_for(session, fleet, todo, [], yes):
             fleet.execute("rollback", todo)
         else:
             record.stopped = STOPPED_BY_USER

@@ -6,7 +6,7 @@ import contextlib
 import getpass
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -14,11 +14,14 @@ from typing import Any
 from tune_nodes import collection
 from tune_nodes.cli import passthrough
 from tune_nodes.cli.choice import choose
+from tune_nodes.cli.incluster import open_cluster, wish_of
 from tune_nodes.cli.live import Quiet, progress
-from tune_nodes.cli.options import Format, Output, Reach, Rollout, Wish
+from tune_nodes.cli.options import Format, InCluster, Output, Reach, Rollout, Wish
 from tune_nodes.cli.output import Printer
+from tune_nodes.cluster.wiring import Occasion
 from tune_nodes.config import Config
 from tune_nodes.errors import TuneError, UsageError
+from tune_nodes.fleet.clusterside import ClusterSide
 from tune_nodes.fleet.execute import FleetRun, Settings
 from tune_nodes.fleet.inventory import Inventory, read_inventory
 from tune_nodes.fleet.runner import AnsibleOptions, AnsibleRunner
@@ -169,9 +172,16 @@ class Session:
     reach: Reach
 
     @classmethod
-    def open(cls, out: Output, reach: Reach, wish: Wish | None = None, rollout: Rollout | None = None) -> Session:
+    def open(
+        cls,
+        out: Output,
+        reach: Reach,
+        wish: Wish | None = None,
+        rollout: Rollout | None = None,
+        cluster: InCluster | None = None,
+    ) -> Session:
         """Read the configuration, open state directory and terminal. Raises UsageError before any node is touched."""
-        config = choose(out, reach, wish, rollout)
+        config = choose(out, reach, wish, rollout, cluster)
         printer = Printer(Format(config.settings.output), out.no_color)
         for warning in config.warnings:
             printer.note(f"warning: {warning}")
@@ -205,19 +215,41 @@ class Session:
         """Return the profile that was asked for."""
         return resolve_profile(self.config.settings.profile)
 
+    def cluster(
+        self, record: RunRecord, inventory: Inventory, settings: Settings, suggested: Mapping[str, Any]
+    ) -> ClusterSide:
+        """Return the cluster's side of a run; ``suggested``: what its profile says of the cluster.
+
+        Raises:
+            TuneError: it cannot be used and must be.
+        """
+        occasion = Occasion(record.id, record.verb, self.store.runs / record.id, self.store.over, self.progress.note)
+        wish = wish_of(self.config, suggested)
+        record.options |= wish.described(occasion.changing)
+        addresses = {node.name: node.address for node in inventory.nodes.values()}
+        return open_cluster(wish, occasion, inventory.sources, addresses, settings.window)
+
     def runner(self, options: AnsibleOptions) -> AnsibleRunner:
         """Return the runner; from -vv on it shows what ansible-playbook prints."""
         show: Callable[[str], None] | None = self.progress.note if self.out.verbose >= 2 else None
         return AnsibleRunner(options, keep=bool(os.environ.get("TUNE_NODES_KEEP_PRIVATE")), on_line=show)
 
     @contextlib.contextmanager
-    def run(self, record: RunRecord, options: AnsibleOptions, settings: Settings) -> Iterator[FleetRun]:
+    def run(
+        self, record: RunRecord, options: AnsibleOptions, settings: Settings, cluster: ClusterSide
+    ) -> Iterator[FleetRun]:
         """Begin a run, with the display on and signals caught; an error closes it with its exit code."""
+        with contextlib.closing(cluster):
+            yield from self._run(record, options, settings, cluster)
+
+    def _run(
+        self, record: RunRecord, options: AnsibleOptions, settings: Settings, cluster: ClusterSide
+    ) -> Iterator[FleetRun]:
         runner = self.runner(options)
         handle = self.store.begin(record)
         try:
             with self.stop, self.progress:
-                yield FleetRun(runner, handle, self.progress, self.stop, settings)
+                yield FleetRun(runner, handle, self.progress, self.stop, settings, cluster)
         except TuneError as problem:
             record.stopped = record.stopped or problem.what
             with contextlib.suppress(TuneError):

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from tune_nodes.fleet.untrusted import bounded, clean, one_line
-from tune_nodes.runs.models import ChangeRecord, ErrorRecord, NodeRecord, Outcome, ProbeRecord, Transaction
+from tune_nodes.runs.models import ChangeRecord, ErrorRecord, NodeRecord, Outcome, PodRecord, ProbeRecord, Transaction
 
 #: The key of a host's result that carries ours.
 RESULT_KEY = "tune_nodes"
@@ -30,6 +30,7 @@ _PARTS: dict[str, type[BaseModel]] = {
     "probes_after": ProbeRecord,
     "tx": Transaction,
     "error": ErrorRecord,
+    "pods": PodRecord,
 }
 _PLAIN = ("outcome", "host", "plan_hash", "warnings", "timings")
 

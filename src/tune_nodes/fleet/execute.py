@@ -7,13 +7,14 @@ is touched, each node's answer is journalled as it arrives, the record is rewrit
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from tune_nodes.errors import TuneError
-from tune_nodes.fleet import gate, peers
+from tune_nodes.fleet import gate, peers, standing
+from tune_nodes.fleet.clusterside import ClusterSide, NoCluster
 from tune_nodes.fleet.runner import Call, CallResult, Runner
 from tune_nodes.fleet.stop import StopSwitch
 from tune_nodes.fleet.target import Target, duplicates, request
@@ -25,6 +26,8 @@ from tune_nodes.runs.store import Quarantined, RunHandle
 PLANNED = frozenset({Outcome.OK, Outcome.PENDING})
 #: Seconds after the window's end by which a node has undone what was not confirmed.
 REVERT_MARGIN = 10.0
+#: Outcomes after which a node's state is worth another look.
+TROUBLED = frozenset({Outcome.REVERTED, Outcome.FAILED, Outcome.UNREACHABLE})
 STOPPED_BY_USER = "stopped by the user"
 
 
@@ -68,27 +71,6 @@ class Settings:
         return max(300.0, 3 * self.window + 10 * self.timeout)
 
 
-def machine(record: NodeRecord) -> tuple[str, str]:
-    """Return a node's (machine id, boot id), "" where it did not say."""
-    host = record.host
-    return str(host.get("machine_id") or ""), str(host.get("boot_id") or "")
-
-
-def unprobed(records: Iterable[NodeRecord]) -> list[str]:
-    """Return the nodes on which neither gateway nor any peer answers: there only ssh would show a lost link (pure)."""
-    kinds = ("gateway", "peer")
-    return [
-        record.name
-        for record in records
-        if (near := [probe.ok for probe in record.probes_before if probe.kind in kinds]) and not any(near)
-    ]
-
-
-def refuse(record: NodeRecord, error: ErrorRecord) -> NodeRecord:
-    """Return the record as refused, with the reason."""
-    return record.model_copy(update={"outcome": Outcome.REFUSED, "error": error})
-
-
 class FleetRun:
     """One run in progress.
 
@@ -98,10 +80,17 @@ class FleetRun:
         progress: the terminal.
         stop: what Ctrl-C pressed.
         settings: how to go about it.
+        cluster: what the nodes belong to, where it is known.
     """
 
     def __init__(
-        self, runner: Runner, handle: RunHandle, progress: Progress, stop: StopSwitch, settings: Settings
+        self,
+        runner: Runner,
+        handle: RunHandle,
+        progress: Progress,
+        stop: StopSwitch,
+        settings: Settings,
+        cluster: ClusterSide | None = None,
     ) -> None:
         self.runner = runner
         self.handle = handle
@@ -109,6 +98,8 @@ class FleetRun:
         self.progress = progress
         self.stop = stop
         self.settings = settings
+        self.cluster: ClusterSide = cluster or NoCluster()
+        self.record.cluster = self.cluster.record
 
     # -- one call ----------------------------------------------------------------------------------------------
 
@@ -145,14 +136,16 @@ class FleetRun:
         addresses = {target.name: target.address for target in targets}
         near = {t.name: peers.choose(t.name, (), addresses, t.peers) for t in targets} if probing else None
         result = self.call(operation, targets, lambda: self.stop.requested, near, check=operation != "plan")
-        twins = duplicates({name: machine(record) for name, record in result.records.items()})
+        twins = duplicates({name: standing.machine(record) for name, record in result.records.items()})
+        records = self.cluster.planned(result.records, self.record.verb)
         for name in addresses:
-            record = result.records[name].model_copy(update={"address": addresses[name]})
+            record = records[name].model_copy(update={"address": addresses[name]})
             if result.cancelled and record.error is not None and record.error.code == "no-result":
                 error = ErrorRecord(what="the run was stopped before this node answered", code="skipped")
                 record = record.model_copy(update={"outcome": Outcome.SKIPPED, "error": error})
             if name in twins:
-                record = refuse(record, _twin_error(name, twins[name]))
+                record = standing.refuse(record, standing.twin_error(name, twins[name]))
+            if record.outcome is not result.records[name].outcome:
                 self.progress.node(record)
             self.handle.node(record)
         if result.cancelled or self.stop.requested:
@@ -166,7 +159,7 @@ class FleetRun:
         """Mark quarantined nodes that have something pending; return their names."""
         held = []
         for name, record in self.record.nodes.items():
-            entry = next((q for q in quarantine if q.covers(name, machine(record)[0])), None)
+            entry = next((q for q in quarantine if q.covers(name, standing.machine(record)[0])), None)
             if entry is None or record.outcome is not Outcome.PENDING:
                 continue
             error = ErrorRecord(
@@ -181,7 +174,7 @@ class FleetRun:
 
     def waves(self, names: Sequence[str]) -> list[Wave]:
         """Split these nodes by what they said of themselves when they were planned."""
-        protected = {n for n in names if is_protected(_roles(self.record.nodes[n]))}
+        protected = {n for n in names if is_protected(standing.roles(self.record.nodes[n]))}
         return split(names, protected, self.settings.policy)
 
     def execute(self, operation: str, targets: Sequence[Target]) -> None:
@@ -198,15 +191,16 @@ class FleetRun:
             WaveRecord(number=number, canary=wave.canary, nodes=list(wave.nodes))
             for number, wave in enumerate(waves, 1)
         ]
-        for number, wave in enumerate(waves, 1):
-            if self.stop.requested:
-                self.record.stopped = self.record.stopped or STOPPED_BY_USER
-            if self.record.stopped:
-                break
-            attempted += wave.nodes
-            self._wave(operation, wave, self.record.waves[number - 1], by_name, attempted)
-            if number < len(waves) and not self.record.stopped:
-                self._soak(wave, self.record.waves[number - 1], by_name)
+        with self.cluster.watched(list(by_name)):
+            for number, wave in enumerate(waves, 1):
+                if self.stop.requested:
+                    self.record.stopped = self.record.stopped or STOPPED_BY_USER
+                if self.record.stopped:
+                    break
+                attempted += wave.nodes
+                self._wave(operation, wave, self.record.waves[number - 1], by_name, attempted)
+                if number < len(waves) and not self.record.stopped:
+                    self._soak(wave, self.record.waves[number - 1], by_name)
         self._skip([name for name in by_name if name not in attempted])
 
     def _wave(
@@ -216,41 +210,74 @@ class FleetRun:
         self.handle.event("wave", number=row.number, nodes=row.nodes, operation=operation)
         self.handle.save()  # before the first node is touched
         self.progress.wave(row, len(self.record.waves))
-        started = time.monotonic()
-        targets = [by_name[name] for name in wave.nodes]
-        try:
-            result = self.call(operation, targets, lambda: self.stop.aborted, self._neighbours(wave, by_name))
-        except TuneError as problem:  # it reached no node; the waves before it must still be reported
-            result = CallResult({name: _not_sent(name, problem) for name in wave.nodes})
-        for name in wave.nodes:
-            self._take(result.records[name], row.number)
-        self._settle(wave, row.number, by_name, started)
+        cancelled = self._change(operation, wave, row.number, by_name)
         row.finished = datetime.now(UTC)
         nodes = self.record.nodes
         verdict = gate.judge(
             wave, [nodes[n] for n in wave.nodes], [nodes[n] for n in attempted], self.settings.fail_percent
         )
         row.gate, row.gate_detail = ("passed" if verdict.passed else "failed"), verdict.detail
-        if result.cancelled:
+        if cancelled:
             self.record.stopped = STOPPED_BY_USER
         elif not verdict.passed:
             self.record.stopped = self.record.stopped or f"wave {row.number}: {verdict.detail}"
         self._save_or_stop()
         self.progress.wave(row, len(self.record.waves))
 
+    def _change(self, operation: str, wave: Wave, number: int, by_name: Mapping[str, Target]) -> bool:
+        """Change a wave's nodes and look after them; return whether it was cut short."""
+        with self.cluster.closed(wave.nodes, lambda: self.stop.requested) as left_out:
+            for name, error in left_out.items():
+                self._take(standing.left_out(self.record.nodes[name], error), number)
+                self.progress.node(self.record.nodes[name])
+            names = [name for name in wave.nodes if name not in left_out]
+            started = time.monotonic()
+            result = self._send(operation, names, wave, by_name)
+            for name in names:
+                self._take(result.records[name], number)
+            self._settle(wave, number, by_name, started)
+            self._look()
+        self._refresh(wave.nodes)  # a node that could not be opened again says so
+        return result.cancelled or any(error.code == "skipped" for error in left_out.values())
+
+    def _send(self, operation: str, names: Sequence[str], wave: Wave, by_name: Mapping[str, Target]) -> CallResult:
+        if not names:
+            return CallResult({})
+        targets = [self.cluster.asked(by_name[name]) for name in names]
+        try:
+            return self.call(operation, targets, lambda: self.stop.aborted, self._neighbours(wave, by_name))
+        except TuneError as problem:  # it reached no node; the waves before it must still be reported
+            return CallResult({name: standing.not_sent(name, problem) for name in names})
+
+    def _look(self) -> list[str]:
+        """Ask the cluster about every node that was changed so far; return those that are not well."""
+        started = [name for row in self.record.waves if row.started for name in row.nodes]
+        changed = [name for name in started if self.record.nodes[name].outcome is Outcome.CHANGED]
+        others = [name for name in started if self.record.nodes[name].outcome in TROUBLED]
+        news = self.cluster.look(changed, others, lambda: self.stop.aborted)
+        self._refresh([*news, *others])
+        return [name for name in news if gate.failed(self.record.nodes[name])]
+
+    def _refresh(self, names: Sequence[str]) -> None:
+        for name in names:
+            record = self.cluster.attach(self.record.nodes[name])
+            if record != self.record.nodes[name]:
+                self._take(record, record.wave or 0)
+
     def _take(self, record: NodeRecord, wave: int) -> None:
         """Take a node's new record into the run, keeping what only the plan knew; quarantine it if it reverted."""
         planned = self.record.nodes[record.name]
         kept: dict[str, Any] = {"wave": wave, "address": planned.address}
-        for key in ("host", "changes", "probes_before", "plan_hash"):
+        for key in ("host", "changes", "probes_before", "plan_hash", "pods"):
             if not getattr(record, key):
                 kept[key] = getattr(planned, key)
         record = record.model_copy(update={**kept, "timings": {**planned.timings, **record.timings}})
+        record = self.cluster.attach(record)
         try:
             self.handle.node(record)
-            if _suspect(record):
+            if standing.suspect(record):
                 reason = record.error.what if record.error else "the change was not confirmed"
-                self.handle.store.quarantine(record.name, machine(record)[0], self.record.id, reason)
+                self.handle.store.quarantine(record.name, standing.machine(record)[0], self.record.id, reason)
         except TuneError as problem:
             self._cannot_record(problem)
 
@@ -279,7 +306,7 @@ class FleetRun:
     def _settle(self, wave: Wave, number: int, by_name: Mapping[str, Target], started: float) -> None:
         """Ask nodes whose state is unknown once more, when their window is over and they have undone themselves."""
         nodes = self.record.nodes
-        unknown = [n for n in wave.nodes if _unknown(nodes[n])]
+        unknown = [n for n in wave.nodes if standing.unknown(nodes[n])]
         if not unknown or self.stop.aborted:
             return
         wait = started + self.settings.window + REVERT_MARGIN - time.monotonic()
@@ -292,7 +319,7 @@ class FleetRun:
         targets = [replace(by_name[name], tx=self.record.id) for name in unknown]
         result = self.call("status", targets, lambda: self.stop.aborted)
         for name in unknown:
-            self._take(settled(nodes[name], result.records[name]), number)
+            self._take(standing.settled(nodes[name], result.records[name]), number)
 
     def _soak(self, wave: Wave, row: WaveRecord, by_name: Mapping[str, Target]) -> None:
         """Wait, then look whether the wave's nodes still hold what they were given."""
@@ -305,11 +332,12 @@ class FleetRun:
         good = [name for name in wave.nodes if self.record.nodes[name].outcome in gate.GOOD]
         targets = [_without_expectation(by_name[name]) for name in good]
         records = self.call("plan", targets, lambda: self.stop.aborted).records if targets else {}
-        bad = {name: record for name, record in records.items() if record.outcome is not Outcome.OK}
+        bad = {name: str(record.outcome) for name, record in records.items() if record.outcome is not Outcome.OK}
+        bad |= {name: gate.how(self.record.nodes[name]) for name in self._look()}
         if not bad:
             row.gate_detail += f"; still well after {self.settings.soak:.0f} s"
         else:
-            said = ", ".join(f"{name} ({record.outcome})" for name, record in sorted(bad.items()))
+            said = ", ".join(f"{name} ({how})" for name, how in sorted(bad.items()))
             row.gate, row.gate_detail = "failed", f"no longer well after {self.settings.soak:.0f} s: {said}"
             self.record.stopped = f"wave {row.number}: {row.gate_detail}"
         self._save_or_stop()
@@ -328,55 +356,5 @@ class FleetRun:
                 row.gate = "skipped"
 
 
-def _roles(record: NodeRecord) -> list[str]:
-    roles = record.host.get("roles")
-    return [str(role) for role in roles] if isinstance(roles, list) else []
-
-
-def _unknown(record: NodeRecord) -> bool:
-    """Say whether a node may hold an unconfirmed change that nobody has waited for.
-
-    The action itself waits for a node that it lost; what is left are calls that were cut off.
-    """
-    if record.outcome is not Outcome.FAILED:
-        return False
-    armed = record.tx is not None and record.tx.state in ("ARMED", "REVERTING")
-    return armed or (record.error is not None and record.error.code == "no-result")
-
-
-def _suspect(record: NodeRecord) -> bool:
-    """Say whether a node must be kept out of later runs: a change was put back on it, or it never came back."""
-    silent = record.outcome is Outcome.UNREACHABLE and record.tx is not None
-    return silent or record.lost or record.outcome is Outcome.REVERTED
-
-
-def settled(before: NodeRecord, status: NodeRecord) -> NodeRecord:
-    """Return what a node of unknown state came to, from its answer to a status request (pure)."""
-    state = status.tx.state if status.tx else ""
-    if state == "REVERTED":
-        outcome = Outcome.REVERTED
-    elif state in ("COMMITTED", "DONE"):
-        outcome = Outcome.CHANGED
-    else:
-        return before.model_copy(update={"warnings": [*before.warnings, *status.warnings]})
-    update = {"outcome": outcome, "tx": status.tx, "host": status.host or before.host}
-    return before.model_copy(update=update)
-
-
-def _not_sent(name: str, problem: TuneError) -> NodeRecord:
-    error = ErrorRecord(what=problem.what, why=problem.why, next=problem.next, code="not-sent")
-    return NodeRecord(name=name, outcome=Outcome.FAILED, error=error)
-
-
 def _without_expectation(target: Target) -> Target:
     return replace(target, expect="")
-
-
-def _twin_error(name: str, others: Sequence[str]) -> ErrorRecord:
-    return ErrorRecord(
-        what=f"{name} and {', '.join(others)} are one machine",
-        why="same machine-id and same boot-id",
-        next="keep one of the names in the inventory",
-        code="duplicate",
-        data={"others": list(others)},
-    )

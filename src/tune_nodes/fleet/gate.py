@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from tune_nodes.fleet.untrusted import one_line
 from tune_nodes.fleet.waves import Wave
 from tune_nodes.runs.models import NodeRecord, Outcome
 
@@ -20,8 +21,18 @@ class Verdict:
     detail: str
 
 
+def failed(record: NodeRecord) -> bool:
+    """Say whether an attempted node counts as a failure: it was not changed, or its cluster found it worse off."""
+    return record.outcome not in GOOD or bool(record.unwell)
+
+
+def how(record: NodeRecord) -> str:
+    """Return what is wrong with a node that failed."""
+    return one_line(record.unwell) if record.outcome in GOOD and record.unwell else str(record.outcome)
+
+
 def _names(records: Iterable[NodeRecord], most: int = 5) -> str:
-    rows = [f"{record.name} ({record.outcome})" for record in records]
+    rows = [f"{record.name} ({how(record)})" for record in records]
     more = f" and {len(rows) - most} more" if len(rows) > most else ""
     return ", ".join(rows[:most]) + more
 
@@ -38,8 +49,8 @@ def judge(wave: Wave, in_wave: Sequence[NodeRecord], attempted: Sequence[NodeRec
     Returns:
         Any failure stops after a canary or a control-plane or etcd node, whatever the percentage.
     """
-    bad_here = [record for record in in_wave if record.outcome not in GOOD]
-    bad = [record for record in attempted if record.outcome not in GOOD]
+    bad_here = [record for record in in_wave if failed(record)]
+    bad = [record for record in attempted if failed(record)]
     if not bad:
         return Verdict(True, f"{len(in_wave)} of {len(in_wave)} nodes well")
     if bad_here and (wave.canary or wave.protected):

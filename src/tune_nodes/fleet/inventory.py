@@ -106,6 +106,17 @@ def _password_pipe(password: str | None) -> Iterator[tuple[list[str], tuple[int,
         os.close(reader)
 
 
+def without_kubeconfig(sources: Sequence[str], environ: Mapping[str, str]) -> dict[str, str]:
+    """Return what keeps Ansible from reading a ``kubeconfig`` beside an inventory's files as one of them.
+
+    Only set where there is one: it takes the place of ``inventory.ignore_patterns`` in an ansible.cfg.
+    """
+    name = "ANSIBLE_INVENTORY_IGNORE_REGEX"
+    if not any((Path(source) / "kubeconfig").is_file() for source in sources if "," not in source):
+        return {}
+    return {name: ",".join(part for part in (environ.get(name, ""), "^kubeconfig$") if part)}
+
+
 def _environment(env: Mapping[str, str]) -> dict[str, str]:
     chosen = env.get("LC_ALL") or env.get("LC_CTYPE") or env.get("LANG") or ""
     # Ansible refuses to start in any other encoding, and cron jobs have none.
@@ -212,7 +223,8 @@ def read_inventory(
         why = f"inventories/ has {', '.join(known)}" if known else ""
         raise UsageError("no inventory given", why, f"tune-nodes --inventory {known[0] if known else 'PATH'}")
     sources = [find_inventory(name, cwd) for name in names]
-    environment = _environment({**os.environ, **collection.environment(cwd=cwd)} if env is None else env)
+    base = {**os.environ, **collection.environment(cwd=cwd)} if env is None else env
+    environment = {**_environment(base), **without_kubeconfig(sources, base)}
     with _password_pipe(vault_password) as (password_args, fds):
         argv = command(sources, limit, [*args, *password_args])
         code, out, err_text = _run(argv, environment, timeout, cwd, fds)

@@ -24,6 +24,7 @@ import ansible_runner
 from tune_nodes import collection
 from tune_nodes.errors import TuneError, UsageError
 from tune_nodes.fleet.events import Collector, no_result
+from tune_nodes.fleet.inventory import without_kubeconfig
 from tune_nodes.fleet.untrusted import clean
 from tune_nodes.runs.models import NodeRecord
 
@@ -152,6 +153,7 @@ def build_env(options: AnsibleOptions, ours: Mapping[str, str], environ: Mapping
             "ANSIBLE_FORCE_COLOR": "False",
             "ANSIBLE_INVENTORY_UNPARSED_FAILED": "True",
             "MAX_EVENT_RES": "2000000",
+            **without_kubeconfig(options.inventory, environ),
         }
     )
     if not _utf8(environ):

@@ -24,6 +24,8 @@ class Target:
         probes: checks beyond gateway and peers.
         expect: the plan's hash the node must still have; "" where any plan will do.
         tx: the transaction that is meant: of a rollback the one to undo.
+        lease: how to see that its kubelet lives after the change (file, name, limit); None: not watched. It stays on
+            this machine.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Target:
     probes: Sequence[Mapping[str, Any]] = ()
     expect: str = ""
     tx: str = ""
+    lease: Mapping[str, Any] | None = None
 
 
 def node_fields(target: Target, peers: Sequence[str] = ()) -> dict[str, Any]:
@@ -54,6 +57,8 @@ def node_fields(target: Target, peers: Sequence[str] = ()) -> dict[str, Any]:
         fields["expect"] = target.expect
     if target.tx:
         fields["tx"] = target.tx
+    if target.lease is not None:
+        fields["lease"] = dict(target.lease)
     return fields
 
 

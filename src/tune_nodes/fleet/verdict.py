@@ -22,6 +22,8 @@ def _codes(record: RunRecord, detailed: bool) -> Iterable[Exit]:
             yield Exit.REVERTED
         elif node.outcome in _CODES:
             yield _CODES[node.outcome]
+        elif node.unwell:
+            yield Exit.FAILED
         elif node.outcome is Outcome.PENDING:
             if detailed:
                 yield Exit.PENDING

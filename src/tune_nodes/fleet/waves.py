@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from tune_nodes.errors import UsageError
 
-#: Roles, as a node reports them of itself, whose nodes go last and one at a time.
-PROTECTED_ROLES = frozenset({"control-plane", "etcd"})
+#: Roles whose nodes go last and one at a time: as a node finds on itself, or as the labels of its Node name them
+#: (kubeadm before 1.24: master; RKE: controlplane).
+PROTECTED_ROLES = frozenset({"control-plane", "controlplane", "master", "etcd"})
 
 _SIZE = re.compile(r"([0-9]{1,9})(%?)")
 

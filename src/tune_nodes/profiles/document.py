@@ -23,7 +23,9 @@ MAX_VALUES = 20_000
 Location = tuple[str | int, ...]
 
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})\Z")
-_ODD_NUMBER = re.compile(r"[-+]?(0[0-9_]+|0[xobXOB][0-9a-fA-F_]+|[0-9][0-9_]*_[0-9_]*|[0-9]{19,})\Z")
+_ODD_NUMBER = re.compile(
+    r"[-+]?(0[0-9_]+|0[xX][0-9a-fA-F_]+|0[oO][0-7_]+|0[bB][01_]+|[0-9][0-9_]*_[0-9_]*|[0-9]{19,})\Z"
+)
 _FLOAT = re.compile(r"[-+]?([0-9]{1,17}\.[0-9]{1,17})\Z")
 _WORDS: dict[str, bool | None] = {
     **dict.fromkeys(("true", "True", "TRUE"), True),

@@ -64,7 +64,7 @@ class ResolvedProfile:
     """A profile with everything it extends, as the nodes get it.
 
     ``layers`` are the request's, bases first. ``window`` is in seconds, None where no profile of the chain
-    sets one. ``digest`` covers layers, probes and window.
+    sets one. ``cluster`` holds what the chain says of mode, drain, drain_timeout. ``digest`` covers all of these.
     """
 
     name: str
@@ -75,6 +75,7 @@ class ResolvedProfile:
     digest: str
     chain: list[str] = field(default_factory=list)  # names, bases first
     files: list[str] = field(default_factory=list)  # where each of them was read from
+    cluster: dict[str, Any] = field(default_factory=dict)
 
 
 def search_dirs(cwd: Path | None = None, env: Mapping[str, str] | None = None) -> list[SearchDir]:
@@ -262,6 +263,15 @@ def _probes(chain: Sequence[Loaded]) -> Probes:
     return Probes.model_validate(merged)
 
 
+def _cluster(chain: Sequence[Loaded]) -> dict[str, Any]:
+    """Return what is said of the cluster: each field as the last profile that sets it has it."""
+    merged: dict[str, Any] = {}
+    for loaded in chain:
+        if loaded.profile.cluster:
+            merged.update(loaded.profile.cluster.model_dump(exclude_unset=True))
+    return merged
+
+
 def resolve(reference: str = DEFAULT, dirs: Sequence[SearchDir] | None = None) -> ResolvedProfile:
     """Return a profile ready for the nodes.
 
@@ -280,13 +290,15 @@ def resolve(reference: str = DEFAULT, dirs: Sequence[SearchDir] | None = None) -
     probes = _probes(chain.loaded)
     windows = [loaded.profile.window for loaded in chain.loaded if loaded.profile.window is not None]
     window = windows[-1] if windows else None
+    cluster = _cluster(chain.loaded)
     return ResolvedProfile(
         name=found.name,
         description=chain.loaded[-1].profile.description,
         layers=merged,
         probes=probes,
         window=window,
-        digest=digest({"layers": merged, "probes": probes.model_dump(), "window": window}),
+        digest=digest({"layers": merged, "probes": probes.model_dump(), "window": window, "cluster": cluster}),
         chain=[loaded.found.name for loaded in chain.loaded],
         files=[str(loaded.found.path) for loaded in chain.loaded],
+        cluster=cluster,
     )

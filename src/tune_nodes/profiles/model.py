@@ -162,6 +162,8 @@ class Probes(Part):
     """What must still answer after a change; only what answered before is demanded."""
 
     gateway: bool = True
+    api: bool = True
+    kubelet: bool = True
     peers: int = Field(default=2, ge=0, le=16)
     dns: Names = Field(default_factory=list, max_length=16)
     extra: list[ExtraProbe] = Field(default_factory=list, max_length=32)
@@ -179,9 +181,25 @@ class Probes(Part):
         """
         wanted: list[dict[str, str]] = [{"kind": "gateway"}] if self.gateway else []
         wanted += [{"kind": "peer", "target": peer} for peer in peers[: self.peers]]
+        wanted += [{"kind": kind} for kind, on in (("api", self.api), ("kubelet", self.kubelet)) if on]
         wanted += [{"kind": "dns", "target": name} for name in self.dns]
         wanted += [{"kind": probe.kind, "target": probe.target} for probe in self.extra]
         return [probe for index, probe in enumerate(wanted) if probe not in wanted[:index]]
+
+
+class ClusterWish(Part):
+    """Whether a run uses the cluster, and drains; options and TUNE_NODES_* variables are stronger."""
+
+    mode: Literal["auto", "required", "off"] | None = None
+    drain: bool | None = None
+    drain_timeout: float | None = Field(default=None, ge=1, le=86400)
+
+    @model_validator(mode="after")
+    def _no_empty_line(self) -> Self:
+        empty = sorted(name for name in self.model_fields_set if getattr(self, name) is None)
+        if empty:
+            raise ValueError(f"{', '.join(empty)} has no value; leave the line out")
+        return self
 
 
 class Variant(Part):
@@ -204,6 +222,7 @@ class Profile(Part):
     variants: list[Variant] = Field(default_factory=list, max_length=64)
     probes: Probes | None = None
     window: int | None = Field(default=None, ge=MIN_WINDOW, le=MAX_WINDOW)
+    cluster: ClusterWish | None = None
 
     def parts(self) -> Iterator[tuple[tuple[str | int, ...], Profile | Variant]]:
         """Yield everything that holds settings, with where it stands: the profile itself, then each variant."""

@@ -80,7 +80,7 @@ class PodValue(Record):
     key: str
     node: str
     pod: str
-    reach: str  # inherited: new pods get the node's value | default: every pod starts from the kernel's default
+    reach: str  # inherited: new pods get the node's value | default: the kernel's default, in every pod | unknown
     note: str = ""
 
 
@@ -113,11 +113,18 @@ class ClusterRecord(Record):
     """The cluster a run looked at, and what it could not see."""
 
     used: bool
+    problem: str = ""  # why not: no-kubeconfig, bad-kubeconfig, unreachable, unauthorized, forbidden, server
     server: str = ""
     context: str = ""
     version: str = ""
     cni: list[str] = Field(default_factory=list)  # "flannel v0.28.10"
     not_checked: list[str] = Field(default_factory=list)  # one sentence each
+
+    @property
+    def title(self) -> str:
+        """The cluster in a few words: "kind-ex v1.34.4, flannel v0.28.10"."""
+        named = " ".join(part for part in (self.context or self.server, self.version) if part)
+        return ", ".join([named, *self.cni])
 
 
 class Transaction(Record):
@@ -155,6 +162,11 @@ class NodeRecord(Record):
     def lost(self) -> bool:
         """Whether it was lost with a change on it, which its own reverter has put back or will."""
         return self.outcome is Outcome.UNREACHABLE and self.error is not None and self.error.code == "unconfirmed"
+
+    @property
+    def unwell(self) -> str:
+        """What its cluster found wrong with it after its change, "" for nothing."""
+        return self.cluster.unwell if self.cluster is not None else ""
 
     @property
     def pending(self) -> list[ChangeRecord]:

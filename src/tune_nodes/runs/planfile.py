@@ -54,6 +54,7 @@ class PlanFile(Record):
     inventory: list[str]
     limit: str = ""
     window: int
+    cluster: dict[str, Any] = Field(default_factory=dict)  # what the profile says of mode, drain, drain_timeout
     layers: dict[str, list[dict[str, Any]]]
     nodes: dict[str, NodePlan]
     left_out: dict[str, str] = Field(default_factory=dict)  # node: why it is not in the plan
@@ -74,13 +75,16 @@ class PlanFile(Record):
         )
 
 
-def build(record: RunRecord, targets: Iterable[Target], window: int) -> PlanFile:
+def build(
+    record: RunRecord, targets: Iterable[Target], window: int, cluster: Mapping[str, Any] | None = None
+) -> PlanFile:
     """Make a plan file of a planning run.
 
     Args:
         record: the run; nodes that could not be planned are listed as left out.
         targets: what each node was asked for.
         window: seconds a node waits for its confirmation.
+        cluster: what the profile says of the cluster.
     """
     layers: dict[str, list[dict[str, Any]]] = {}
     nodes: dict[str, NodePlan] = {}
@@ -114,6 +118,7 @@ def build(record: RunRecord, targets: Iterable[Target], window: int) -> PlanFile
         inventory=record.inventory,
         limit=record.limit,
         window=window,
+        cluster=dict(cluster or {}),
         layers=layers,
         nodes=nodes,
         left_out=left_out,

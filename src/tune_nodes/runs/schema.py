@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from .models import SCHEMA, ChangeRecord, ErrorRecord, ProbeRecord, Record, RunRecord, Transaction
+from .models import SCHEMA, ChangeRecord, ErrorRecord, PodRecord, ProbeRecord, Record, RunRecord, Transaction
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -30,8 +30,8 @@ class Layer(Record):
 class ProbeRequest(Record):
     """One check to run."""
 
-    kind: Literal["gateway", "peer", "dns"]
-    target: str = Field(default="", description="address of a peer, name to resolve; empty for the gateway")
+    kind: Literal["gateway", "peer", "dns", "api", "kubelet"]
+    target: str = Field(default="", description="address of a peer, name to resolve; else empty")
 
 
 class NodeRequest(Record):
@@ -76,6 +76,7 @@ class NodeResult(BaseModel):
     layers: list[str] = Field(default_factory=list, description="which layers hold here, and why")
     probes: list[ProbeRecord]
     tx: Transaction | None = None
+    pods: list[PodRecord] = Field(default_factory=list, description="plan, observe: what does not reach one pod")
     warnings: list[str]
     error: ErrorRecord | None = None
     timings: dict[str, float] = Field(default_factory=dict, description="seconds by step")

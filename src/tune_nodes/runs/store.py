@@ -207,6 +207,11 @@ class RunStore:
             os.close(descriptor)
         return "interrupted"
 
+    def over(self, run_id: str) -> bool:
+        """Say whether a run of this store has ended, in whatever way; False for a run that is not known here."""
+        known = RUN_ID.fullmatch(run_id) is not None and (self.runs / run_id).is_dir()
+        return known and self.state(run_id, finished=False) != "running"
+
     def history(self, limit: int = 20, verb: str = "") -> list[Summary]:
         """Return the newest runs first."""
         query = "SELECT * FROM runs WHERE ? IN ('', verb) ORDER BY started DESC, id DESC LIMIT ?"

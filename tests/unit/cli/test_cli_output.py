@@ -11,7 +11,7 @@ from rich.console import Console
 
 from tune_nodes.cli import bundle
 from tune_nodes.cli.live import Display, Lines, Quiet, progress
-from tune_nodes.cli.options import Reach, Wish
+from tune_nodes.cli.options import InCluster, Reach, Wish
 from tune_nodes.cli.output import LOOKS, error_lines
 from tune_nodes.cli.plan import next_command
 from tune_nodes.cli.planview import groups, headline
@@ -121,4 +121,4 @@ def test_pack(tmp_path: Path) -> None:
     ],
 )
 def test_the_next_command_can_be_pasted(reach: Reach, wish: Wish, line: str) -> None:
-    assert next_command(reach, wish) == line
+    assert next_command(reach, wish, InCluster()) == line

@@ -12,8 +12,9 @@ import pytest
 
 from tune_nodes.cli.live import Quiet
 from tune_nodes.errors import UsageError
-from tune_nodes.fleet.execute import STOPPED_BY_USER, FleetRun, Settings, settled, unprobed
+from tune_nodes.fleet.execute import STOPPED_BY_USER, FleetRun, Settings
 from tune_nodes.fleet.runner import Call, CallResult
+from tune_nodes.fleet.standing import settled, unprobed
 from tune_nodes.fleet.stop import StopSwitch
 from tune_nodes.fleet.target import Target
 from tune_nodes.fleet.verdict import exit_code

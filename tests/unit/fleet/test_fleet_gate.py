@@ -6,7 +6,7 @@ import pytest
 
 from tune_nodes.fleet.gate import judge
 from tune_nodes.fleet.waves import Wave
-from tune_nodes.runs.models import NodeRecord, Outcome
+from tune_nodes.runs.models import NodeInCluster, NodeRecord, Outcome
 
 
 def records(*outcomes: Outcome, start: int = 1) -> list[NodeRecord]:
@@ -41,6 +41,15 @@ def test_verdicts(
     verdict = judge(wave, now, [*before, *now], percent)
     assert verdict.passed is passed
     assert verdict.detail
+
+
+def test_a_changed_node_that_its_cluster_finds_unwell_has_failed() -> None:
+    now = records(Outcome.CHANGED, Outcome.CHANGED)
+    now[0].cluster = NodeInCluster(name="n0", ready=False, unwell="the Node n0 is not ready any more")
+    verdict = judge(Wave(("n0", "n1"), canary=True), now, now, 5)
+    assert not verdict.passed
+    assert f"{now[0].name} (the Node n0 is not ready any more)" in verdict.detail
+    assert now[1].name not in verdict.detail
 
 
 def test_the_detail_names_the_nodes() -> None:

@@ -16,7 +16,13 @@ from hypothesis import strategies as st
 from tune_nodes import collection
 from tune_nodes.errors import TuneError, UsageError
 from tune_nodes.fleet import inventory
-from tune_nodes.fleet.inventory import find_inventory, known_inventories, parse_inventory, read_inventory
+from tune_nodes.fleet.inventory import (
+    find_inventory,
+    known_inventories,
+    parse_inventory,
+    read_inventory,
+    without_kubeconfig,
+)
 
 YAML = """
 all:
@@ -192,6 +198,18 @@ def test_vaulted_values_are_not_kept() -> None:
     vault = {"__ansible_vault": "$ANSIBLE_VAULT;1.1;AES256\n6162"}
     node = _parse({"n1": {"ansible_user": vault, "ansible_host": vault, "ansible_connection": vault}}).nodes["n1"]
     assert (node.user, node.address, node.vars) == ("", "", {})
+
+
+def test_a_kubeconfig_beside_the_hosts_is_no_inventory(tmp_path: Path) -> None:
+    (tmp_path / "hosts.yml").write_text("all: {hosts: {n1: {ansible_host: 192.0.2.1}}}\n")
+    (tmp_path / "kubeconfig").write_text("users: [{name: admin, user: {token: secret}}]\nbroken: {\n")
+    read = read_inventory([str(tmp_path)])
+    assert list(read.nodes) == ["n1"]
+    assert read.warnings == ()
+    assert without_kubeconfig([str(tmp_path)], {"ANSIBLE_INVENTORY_IGNORE_REGEX": "[.]old$"}) == {
+        "ANSIBLE_INVENTORY_IGNORE_REGEX": "[.]old$,^kubeconfig$"
+    }
+    assert without_kubeconfig([str(tmp_path / "hosts.yml"), "n1,n2,"], {}) == {}
 
 
 def test_hanging_source_is_cut_off_with_its_children(tmp_path: Path) -> None:

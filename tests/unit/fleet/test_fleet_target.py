@@ -54,6 +54,13 @@ def test_a_probe_is_not_sent_twice() -> None:
     assert document["nodes"]["n1"]["probes"] == [{"kind": "gateway"}, {"kind": "peer", "target": "10.0.0.9"}]
 
 
+def test_the_wait_for_a_lease_is_its_nodes_own() -> None:
+    lease = {"file": "/f", "name": "n1.example", "limit": 15}
+    document = request("apply", "r1", [Target("n1", lease=lease), Target("n2")], 60)
+    assert document["nodes"]["n1"]["lease"] == lease
+    assert "lease" not in document["nodes"]["n2"]
+
+
 def test_one_machine_under_two_names() -> None:
     same = ("m1", "b1")
     assert duplicates({"a": same, "b": same, "c": ("m1", "b2"), "d": ("", "b1"), "e": ("", "b1")}) == {

@@ -45,7 +45,7 @@ def test_show() -> None:
     assert code == 0
     assert "large-cluster variant 1, only where memory_mib >=8192" in text
     assert "floor 1048576" in text
-    assert "probes: ssh, gateway, 2 peers" in text
+    assert "probes: ssh, gateway, api, kubelet, 2 peers" in text
     document = yaml.safe_load(_run(profiles_cli.app, "show", "article", "-o", "yaml")[1])
     assert document["layers"][0]["sysctl"][0]["value"] == 134217728
     assert document["digest"].startswith("sha256:")

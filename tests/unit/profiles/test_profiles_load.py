@@ -86,6 +86,8 @@ def _write(dirs: list[SearchDir], name: str, text: str) -> None:
         ("probes: {peers: 99}\n", 1, "probes.peers: .*less than or equal to 16"),
         ("probes:\n  dns: ['a b']\n", 2, "is not a host name"),
         ("probes:\n  extra: [{kind: http, target: x}]\n", 2, "'peer' or 'dns'"),
+        ("cluster: {mode: maybe}\n", 1, "cluster.mode: .*'auto', 'required' or 'off'"),
+        ("cluster:\n  drain:\n", 1, "drain has no value"),
         ("window: 5\n", 1, "greater than or equal to 20"),
         ("window: soon\n", 1, "window: .*integer"),
         ("name: other\n", 1, "says other, but the file's name makes it p"),
@@ -168,9 +170,25 @@ def test_probes_as_requested() -> None:
     assert probes.requests(["10.0.0.2", "10.0.0.3"]) == [
         {"kind": "gateway"},
         {"kind": "peer", "target": "10.0.0.2"},
+        {"kind": "api"},
+        {"kind": "kubelet"},
         {"kind": "dns", "target": "a"},
         {"kind": "peer", "target": "10.0.0.1"},
     ]
+
+
+def test_probes_of_the_kubelet_can_be_left_out() -> None:
+    assert load.Probes(gateway=False, api=False, kubelet=False).requests([]) == []
+
+
+def test_what_is_said_of_the_cluster_is_merged_field_by_field(dirs: list[SearchDir]) -> None:
+    _write(dirs, "base", "cluster: {mode: off, drain_timeout: 60}")
+    _write(dirs, "shop", "extends: base\ncluster: {mode: required, drain: true}")
+    assert resolve("base", dirs).cluster == {"mode": "off", "drain_timeout": 60}
+    found = resolve("shop", dirs)
+    assert found.cluster == {"mode": "required", "drain_timeout": 60, "drain": True}
+    _write(dirs, "shop", "extends: base\ncluster: {mode: required, drain: false}")
+    assert resolve("shop", dirs).digest != found.digest
 
 
 def test_digest_follows_what_nodes_get(dirs: list[SearchDir]) -> None:

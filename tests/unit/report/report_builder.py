@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from report_parts import at, changes, host, node, probes, run
+from report_parts import at, changes, host, in_cluster, lease, node, pods, probes, run
 
-from tune_nodes.runs.models import ErrorRecord, NodeRecord, Outcome, RunRecord, WaveRecord
+from tune_nodes.runs.models import ClusterRecord, ErrorRecord, NodeRecord, Outcome, RunRecord, WaveRecord
 from tune_nodes.runs.report import render_json
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "runs"
@@ -241,7 +241,103 @@ def drift() -> RunRecord:
     return run("0ddba1", nodes, verb="drift", finished=at(1.8), inventory=["lab"], options={})
 
 
-GOLDEN = {"small-ok": small, "canary-reverted-60": canary, "mixed-24": mixed, "drift-3": drift}
+def in_a_cluster() -> RunRecord:
+    """Five nodes of a cluster, drained: one is unwell after its change, one is refused; pods keep values of theirs."""
+    nodes = [
+        node(
+            f"worker-{number}",
+            Outcome.CHANGED,
+            min(number, 2),
+            number,
+            probes_after=[*probes(number), lease(2.5 * number)],
+            cluster=in_cluster(f"worker-{number}", evicted=number + 3, lease_seconds=2.5 * number),
+            pods=pods(number, "shop/cart-7c5f"),
+        )
+        for number in (1, 2, 3)
+    ]
+    assert nodes[2].cluster is not None
+    nodes[2].cluster.unwell = "not ready any more on the Node worker-3: kube-flannel/kube-flannel-ds (CrashLoopBackOff)"
+    nodes.append(
+        node(
+            "worker-4",
+            Outcome.REFUSED,
+            None,
+            4,
+            cluster=in_cluster("worker-4", ready=False, cordoned="foreign"),
+            error=ErrorRecord(
+                what="the Node worker-4 is not ready: Unknown, NodeStatusUnknown: Kubelet stopped posting node status.",
+                why="a node that is not well is not changed: nobody could tell what the change does to it",
+                next="get it Ready first (see: kubectl describe node), or go on without the cluster: --cluster off",
+                code="not-ready",
+            ),
+        )
+    )
+    control = host("control-plane", 4)
+    known = in_cluster(
+        "control-1", roles=["control-plane"], taints=["node-role.kubernetes.io/control-plane:NoSchedule"]
+    )
+    nodes.append(node("control-1", Outcome.SKIPPED, 3, 5, host=control, cluster=known))
+    said = "1 of 3 attempted nodes failed (33 %), the limit is 5 %: worker-3"
+    waves = [
+        WaveRecord(number=1, canary=True, nodes=["worker-1"], started=at(6), finished=at(31.4), gate="passed"),
+        WaveRecord(
+            number=2,
+            nodes=["worker-2", "worker-3"],
+            started=at(31.6),
+            finished=at(98.2),
+            gate="failed",
+            gate_detail=f"{said} ({nodes[2].unwell})",
+        ),
+        WaveRecord(number=3, nodes=["control-1"], gate="skipped"),
+    ]
+    return run(
+        "c105e7",
+        nodes,
+        waves=waves,
+        finished=at(99),
+        exit_code=1,
+        stopped=f"wave 2: {said} ({nodes[2].unwell})",
+        options={"canary": 1, "serial": "2", "window": 120, "drain": True, "drain_timeout": 300},
+        cluster=ClusterRecord(
+            used=True,
+            server="https://192.0.2.10:6443",
+            context="prod",
+            version="v1.34.4",
+            cni=["flannel v0.28.10"],
+            not_checked=["bastion: no Node object has this name or has the address 10.77.0.40"],
+        ),
+    )
+
+
+def without_cluster() -> RunRecord:
+    """Two nodes; the cluster refused the token, so that the run went on without it."""
+    nodes = [node(f"n{number}", Outcome.CHANGED, 1, number) for number in (1, 2)]
+    return run(
+        "70ce17",
+        nodes,
+        waves=[WaveRecord(number=1, nodes=["n1", "n2"], started=at(2), finished=at(5), gate="passed")],
+        finished=at(5.5),
+        cluster=ClusterRecord(
+            used=False,
+            problem="unauthorized",
+            not_checked=[
+                (
+                    "Node conditions, Leases, kube-proxy and the CNI's agents, labels: the token of the context prod"
+                    " was refused: it has expired or was revoked, or is for another cluster"
+                )
+            ],
+        ),
+    )
+
+
+GOLDEN = {
+    "small-ok": small,
+    "canary-reverted-60": canary,
+    "mixed-24": mixed,
+    "drift-3": drift,
+    "in-cluster-5": in_a_cluster,
+    "no-cluster-2": without_cluster,
+}
 
 
 def main() -> None:

@@ -7,7 +7,17 @@ from typing import Any
 
 from report_settings import KERNEL, SYSCTLS
 
-from tune_nodes.runs.models import ChangeRecord, NodeRecord, Outcome, ProbeRecord, RunRecord, Transaction
+from tune_nodes.runs.models import (
+    ChangeRecord,
+    NodeInCluster,
+    NodeRecord,
+    Outcome,
+    PodRecord,
+    PodValue,
+    ProbeRecord,
+    RunRecord,
+    Transaction,
+)
 
 START = datetime(2026, 11, 24, 8, 15, 30, tzinfo=UTC)
 
@@ -149,6 +159,34 @@ def probes(at: int, broken: str = "") -> list[ProbeRecord]:
             )
         )
     return found
+
+
+def lease(seconds: float) -> ProbeRecord:
+    """Return the wait for a node's Lease."""
+    return ProbeRecord(id="lease", kind="lease", ok=True, detail=f"renewed {seconds:.0f} s after it", ms=seconds * 1000)
+
+
+def in_cluster(name: str, **more: Any) -> NodeInCluster:
+    """Return a node as its cluster knows it."""
+    labels = {"kubernetes.io/hostname": name, "topology.kubernetes.io/zone": "a"}
+    fields = {"ready": True, "kubelet": "v1.34.4", "runtime": "containerd://1.6.20", "labels": labels}
+    return NodeInCluster(**{"name": name, "cordoned": "ours" if "evicted" in more else "", **fields, **more})
+
+
+def pods(at: int, name: str) -> list[PodRecord]:
+    """Return what one pod of a node has of the node's values."""
+    safe = "set it in the pod's securityContext.sysctls (a safe sysctl since Kubernetes 1.32)"
+    values = [
+        PodValue(
+            key="net.ipv4.tcp_rmem",
+            node="4096 131072 16777216",
+            pod="4096 131072 6291456",
+            reach="default",
+            note=f"every pod starts at the kernel's default: {safe}",
+        ),
+        PodValue(key="net.core.somaxconn", node="16384", pod="4096", reach="inherited", note="a newer pod has it"),
+    ]
+    return [PodRecord(uid=f"fa355f08-940a-4c2d-b23d-{at:012d}", name=f"{name}-{at}", values=values[: 1 + at % 2])]
 
 
 def node(name: str, outcome: Outcome, wave: int | None, at: int = 0, **more: Any) -> NodeRecord:

@@ -13,7 +13,17 @@ from report_page import Page, read
 from report_parts import change, node, run
 
 from tune_nodes.errors import TuneError
-from tune_nodes.runs.models import ErrorRecord, Outcome, ProbeRecord, RunRecord, WaveRecord
+from tune_nodes.runs.models import (
+    ClusterRecord,
+    ErrorRecord,
+    NodeInCluster,
+    Outcome,
+    PodRecord,
+    PodValue,
+    ProbeRecord,
+    RunRecord,
+    WaveRecord,
+)
 from tune_nodes.runs.report import render_html, write_report
 
 
@@ -115,6 +125,32 @@ def test_error_says_what_why_next() -> None:
     assert "Next tune-nodes diagnose worker-20" in text
 
 
+def test_a_run_in_a_cluster_says_what_it_saw_and_what_not() -> None:
+    text = read(render_html(golden("in-cluster-5"))).text
+    for words in (
+        "1 not started; 1 node not well afterwards",
+        "prod v1.34.4, flannel v0.28.10",
+        "bastion: no Node object has this name",
+        "After its change: not ready any more on the Node worker-3: kube-flannel/kube-flannel-ds",
+        "closed during the change",
+        "closed by somebody else",
+        "renewed 5.0 s after the change",
+        "Moved away 5 pods",
+        "containerd://1.6.20",
+        "What this tuning does not reach",
+        "newer pods only",
+        "worker-1 shop/cart-7c5f-1 , worker-2",
+    ):
+        assert words in text, words
+    assert text.count("net.core.somaxconn") == text.count("net.ipv4.tcp_rmem")  # equal rows of nodes are one row
+
+
+def test_a_run_without_its_cluster_says_so_before_all_else() -> None:
+    text = read(render_html(golden("no-cluster-2"))).text
+    assert text.index("Not looked at in this run") < text.index("Fleet at a glance")
+    assert "Node conditions, Leases, kube-proxy and the CNI's agents, labels: the token of the context prod" in text
+
+
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'>{{ 7*7 }}{% raw %}"
 
 
@@ -146,6 +182,10 @@ def hostile(text: str) -> RunRecord:
         probes_after=[ProbeRecord(id=text, kind=text, target=text, ok=False, detail=text)],
         timings={text: 1.0},
         error=ErrorRecord(what=text, why=text, next=text, code=text),
+        cluster=NodeInCluster(
+            name=text, matched=text, ready=False, roles=[text], kubelet=text, runtime=text, taints=[text], unwell=text
+        ),
+        pods=[PodRecord(uid=text, name=text, values=[PodValue(key=text, node=text, pod=text, reach=text, note=text)])],
     )
     wave = WaveRecord(number=1, nodes=[text, "missing"], gate=text, gate_detail=text)
     return run(
@@ -162,6 +202,7 @@ def hostile(text: str) -> RunRecord:
         stopped=text,
         rolled_back=text,
         options={text: text},
+        cluster=ClusterRecord(used=True, server=text, context=text, version=text, cni=[text], not_checked=[text]),
     )
 
 

@@ -50,6 +50,17 @@ def test_a_run_from_begin_to_end(store: RunStore) -> None:
     assert [json.loads(line)["event"] for line in lines] == ["node", "finished"]
 
 
+def test_whether_a_run_is_over(store: RunStore) -> None:
+    run = record()
+    assert not store.over(run.id), "not known here"
+    handle = store.begin(run)
+    assert not store.over(run.id)
+    handle.close()  # as when its process dies
+    assert store.over(run.id)
+    for other in ("", "..", "../runs/" + run.id, "20260101-000000-abcdef"):
+        assert not store.over(other)
+
+
 def test_a_killed_run_is_interrupted_and_its_journal_is_read(store: RunStore) -> None:
     program = (
         "import sys, time\n"

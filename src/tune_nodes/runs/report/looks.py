@@ -46,6 +46,9 @@ LEFT_ALONE = ("foreign", "owned", "unsupported")
 #: Outcomes that make a reader act.
 TROUBLE = (Outcome.FAILED, Outcome.REVERTED, Outcome.UNREACHABLE, Outcome.REFUSED, Outcome.QUARANTINED)
 
+#: A node that was changed and that its cluster found worse off afterwards.
+UNWELL = Look("note", "changed, not well afterwards", "its Node, its Lease or an agent of its network is not as before")
+
 _UNKNOWN = Look("pending", "unknown", "a status this version does not know")
 
 

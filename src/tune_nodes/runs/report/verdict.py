@@ -83,7 +83,12 @@ def _counts(run: RunRecord) -> str:
         f"{count(number, 'node') if not at else f'{number:,}'} {_phrase(run.verb, outcome)}"
         for at, (outcome, number) in enumerate(counts.items())
     ]
-    return ", ".join(parts)
+    unwell = _unwell(run)
+    return ", ".join(parts) + (f"; {count(unwell, 'node')} not well afterwards" if unwell else "")
+
+
+def _unwell(run: RunRecord) -> int:
+    return sum(bool(node.unwell) for node in run.nodes.values())
 
 
 def _phrase(verb: str, outcome: Outcome) -> str:
@@ -102,7 +107,7 @@ def _stopped(run: RunRecord) -> str:
 
 
 def _tone(run: RunRecord) -> str:
-    if any(run.count(o) for o in (Outcome.FAILED, Outcome.REVERTED, Outcome.UNREACHABLE)):
+    if any(run.count(o) for o in (Outcome.FAILED, Outcome.REVERTED, Outcome.UNREACHABLE)) or _unwell(run):
         return "bad"
     waiting = (Outcome.REFUSED, Outcome.QUARANTINED, Outcome.SKIPPED, Outcome.PENDING)
     if run.stopped or run.exit_code or run.finished is None or any(run.count(o) for o in waiting):

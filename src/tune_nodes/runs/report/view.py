@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..models import NodeRecord, Outcome, ProbeRecord, RunRecord
-from .looks import OUTCOMES, TROUBLE, Look, rank, status_look
+from .cluster import ClusterBox, Short, box, looked_into, node_facts, shorts
+from .looks import OUTCOMES, TROUBLE, UNWELL, Look, rank, status_look
 from .plans import Plan, Row, Use, share, tally
 from .text import Clipped, clip, count, moment, natural, plain, seconds, utc
 from .verdict import Command, Verdict, commands, exit_words, verdict
@@ -47,6 +48,8 @@ class Node:
     probes: list[Probe]
     probes_line: str  # "5 of 5 passed"
     facts: list[tuple[str, str]]
+    in_cluster: list[tuple[str, str]]
+    unwell: Clipped  # what the cluster found wrong with it after its change
     machine: str  # kernel and CPUs in one line
     use: Use | None
 
@@ -77,6 +80,10 @@ class View:
     full: list[Node]
     brief: list[Node]
     refs: dict[str, str]
+    cluster: ClusterBox | None
+    pods: list[Short]
+    pods_more: int
+    pods_seen: int
 
 
 def view(run: RunRecord) -> View:
@@ -86,8 +93,9 @@ def view(run: RunRecord) -> View:
     refs = {name: f"n{at}" for at, name in enumerate(names, 1)}
     slowest = max((_total(node) for node in run.nodes.values()), default=0.0)
     nodes = [_node(run.nodes[name], refs[name], uses.get(name), slowest, len(names)) for name in names]
-    nodes.sort(key=lambda node: rank(node.record.outcome))
+    nodes.sort(key=lambda node: -1 if node.record.unwell else rank(node.record.outcome))
     _unfold(nodes)
+    pods, more = shorts(run.nodes, refs)
     shared = _number(plans, {node.record.name for node in nodes if node.brief})
     return View(
         run=run,
@@ -108,6 +116,10 @@ def view(run: RunRecord) -> View:
         full=[node for node in nodes if not node.brief],
         brief=[node for node in nodes if node.brief],
         refs=refs,
+        cluster=box(run),
+        pods=pods,
+        pods_more=more,
+        pods_seen=looked_into(run.nodes.values()),
     )
 
 
@@ -119,7 +131,8 @@ def _unfold(nodes: list[Node]) -> None:
 
 
 def _has_own(node: Node) -> bool:
-    return bool(node.record.outcome in TROUBLE or node.record.error or (node.use and node.use.differs))
+    record = node.record
+    return bool(record.outcome in TROUBLE or record.error or record.unwell or (node.use and node.use.differs))
 
 
 def _number(plans: list[Plan], brief: set[str]) -> list[Plan]:
@@ -131,7 +144,7 @@ def _number(plans: list[Plan], brief: set[str]) -> list[Plan]:
 
 
 def _cell(node: NodeRecord, ref: str) -> Cell:
-    look = OUTCOMES[node.outcome]
+    look = UNWELL if node.unwell else OUTCOMES[node.outcome]
     wave = f", wave {node.wave}" if node.wave else ""
     name = plain(node.name, 80)
     return Cell(ref, look, f"{name}: {look.word}{wave}", name)
@@ -181,13 +194,15 @@ def _node(node: NodeRecord, ref: str, use: Use | None, slowest: float, fleet: in
         probes=_probes(node),
         probes_line=_probes_line(node),
         facts=_facts(node),
+        in_cluster=node_facts(node.cluster),
+        unwell=clip(node.unwell, 400),
         machine=_machine(node.host),
         use=use,
     )
 
 
 def _is_brief(node: NodeRecord, use: Use | None, fleet: int) -> bool:
-    if node.warnings or node.outcome in TROUBLE or (node.error and node.outcome is not Outcome.SKIPPED):
+    if node.warnings or node.unwell or node.outcome in TROUBLE or (node.error and node.outcome is not Outcome.SKIPPED):
         return False
     if use and (len(use.differs) > 3 or use.lacks):
         return False
