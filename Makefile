@@ -1,17 +1,17 @@
 # The two commands for a newcomer are `make demo` and `make test`. Each installs what is missing, and says so.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint unit lab bench lock venv wheel clean
+.PHONY: help demo test lint unit lab kind vm kind-up kind-down kind-status bench lock venv wheel clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: ## Tune three local nodes (network namespaces), verify them and show the report
 	@scripts/bootstrap demo
 	@scripts/demo
 
-test: ## Run every lane: lint, unit, lab
+test: ## Run every lane: lint, unit, lab, kind, vm
 	@scripts/bootstrap test
-	@scripts/test lint unit lab
+	@scripts/test lint unit lab build kind vm
 
 lint: ## Run the linters and type checks only
 	@scripts/bootstrap lint
@@ -24,6 +24,24 @@ unit: ## Run the tests that need no node
 lab: ## Run the tests on real local nodes (needs root)
 	@scripts/bootstrap test
 	@scripts/test lab
+
+kind: ## Run the tests on Kubernetes clusters (needs root; the first time builds them, about 15 minutes)
+	@scripts/bootstrap test
+	@scripts/test build kind
+
+vm: ## Run the tests on virtual machines (needs root)
+	@scripts/bootstrap test
+	@scripts/test vm
+
+kind-up: ## Bring up a Kubernetes cluster on this machine: CNI=flannel|cilium NAME=tune-nodes WORKERS=2
+	@scripts/bootstrap $(if $(filter cilium,$(CNI)),cilium,kind)
+	@scripts/kind up --name "$(or $(NAME),tune-nodes)" --cni "$(or $(CNI),flannel)" --workers "$(or $(WORKERS),2)"
+
+kind-down: ## Take a cluster down: NAME=tune-nodes
+	@scripts/kind down --name "$(or $(NAME),tune-nodes)"
+
+kind-status: ## Say which clusters are up, and what of them is not ready
+	@scripts/kind status
 
 bench: ## Compare with a loop over ansible.posix.sysctl on 60 local nodes (about 15 minutes)
 	@scripts/bootstrap test
@@ -38,5 +56,5 @@ venv: ## Make or update .venv only
 wheel: venv ## Build the wheel (command line and collection) into dist/
 	@.venv/bin/python -m hatchling build -t wheel
 
-clean: ## Take the lab down and remove everything that was made here
+clean: ## Take the lab and the clusters down and remove everything that was made here
 	@scripts/clean

@@ -1,0 +1,3 @@
+module tune-nodes.test/pause
+
+go 1.24.0
