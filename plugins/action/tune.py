@@ -39,7 +39,7 @@ def build_request(operation: str, arguments: dict[str, Any], node: str, check: b
         request.update(nodes[node] or {})
     else:
         layer = {"profile": "task", "match": None}
-        layer.update({name: arguments[name] for name in ("sysctl", "nic_queues") if arguments.get(name)})
+        layer.update({name: arguments[name] for name in ("sysctl", "nic_queues", "mtu") if arguments.get(name)})
         request["layers"] = [layer]
         request.update({name: arguments[name] for name in _FIELDS if arguments.get(name) is not None})
     if request["op"] not in CHANGING + ASKING:

@@ -51,8 +51,9 @@ def run_boot(root: str = "/") -> int:
 def await_interfaces(settings: persist.Settings, host: Host) -> None:
     """Wait, within bounds, until the interfaces that settings are kept for are there."""
     wanted: Set[str] = set()
-    for setting in settings.get("nic_queues", {}).values():
-        wanted.update(str(name) for name in setting.get("interfaces", []))
+    for family in ("nic_queues", "mtu"):
+        for setting in settings.get(family, {}).values():
+            wanted.update(str(name) for name in setting.get("interfaces", []))
     limit = time.monotonic() + INTERFACE_WAIT
     while not wanted <= set(interface_names(host)) and time.monotonic() < limit:
         time.sleep(0.2)

@@ -6,7 +6,8 @@ from __future__ import annotations
 from typing import Sequence
 
 from .family import Family
+from .mtu.family import FAMILY as MTU
 from .nic.family import FAMILY as NIC_QUEUES
 from .sysctl.family import FAMILY as SYSCTL
 
-TUNING: Sequence[Family] = (SYSCTL, NIC_QUEUES)
+TUNING: Sequence[Family] = (SYSCTL, NIC_QUEUES, MTU)

@@ -15,10 +15,13 @@ from .errors import NodeError
 from .family import Family
 from .host import Host
 from .model import Change
+from .mtu.family import FAMILY as MTU
 from .nic.family import FAMILY as NIC_QUEUES
 from .probe import gateways, ping
 
-GATEWAY_WAIT = 20.0  # seconds for the gateway to answer again after a NIC change
+GATEWAY_WAIT = 20.0  # seconds for the gateway to answer again after a change of a network device
+#: Families of network devices: applied only to those they were confirmed on, and undone where they cut the node off.
+DEVICES = (NIC_QUEUES, MTU)
 
 
 def apply_settings(settings: persist.Settings, families: Sequence[Family], host: Host) -> List[Change]:
@@ -34,7 +37,7 @@ def apply_settings(settings: persist.Settings, families: Sequence[Family], host:
         except NodeError as exc:
             done.append(Change(family.name, "*", None, None, status="failed", note=str(exc)))
             continue
-        answered = _answering_gateways(host) if family is NIC_QUEUES else []
+        answered = _answering_gateways(host) if family in DEVICES else []
         written = [change for change in changes if change.status == "pending" and _write(family, change, host)]
         done.extend(changes)
         if written and answered:
@@ -45,12 +48,13 @@ def apply_settings(settings: persist.Settings, families: Sequence[Family], host:
 def _fitting(
     family: Family, kept: Sequence[Mapping[str, Any]], host: Host, done: List[Change]
 ) -> List[Mapping[str, Any]]:
-    """Leave out NIC settings of another kernel, driver or card."""
-    if family is not NIC_QUEUES:
+    """Leave out settings of another kernel, driver or card."""
+    of_devices = next((known for known in DEVICES if known is family), None)
+    if of_devices is None:
         return list(kept)
     fitting = []
     for setting in kept:
-        same, why = NIC_QUEUES.same_device(setting, host)
+        same, why = of_devices.same_device(setting, host)
         if same:
             fitting.append(setting)
         else:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which layers of a profile hold on this node, and what they come to (pure but for :func:`link_speed`).
 
-A layer is ``{"profile": name, "match": {...} | None, "sysctl": [raw...], "nic_queues": [raw...]}``. A match
+A layer is ``{"profile": name, "match": {...} | None, "sysctl": [raw...], "nic_queues": [raw...],
+"mtu": [raw...]}``. A match
 holds when every condition in it does:
 
 ==================  ==============================================================================
@@ -205,32 +206,34 @@ def _refusal(match: Optional[Mapping[str, Any]], facts: Mapping[str, Any]) -> st
     return ""
 
 
-def _layer(raw: Any) -> Tuple[str, Any, List[Dict[str, Any]], List[Dict[str, Any]]]:
+def _layer(raw: Any) -> Tuple[str, Any, List[List[Dict[str, Any]]]]:
     """Take a layer apart. Raises NodeError(code="usage")."""
     if not isinstance(raw, Mapping):
         raise _bad("layers: wanted a list of mappings")
     lists = []
-    for family in ("sysctl", "nic_queues"):
+    for family in FAMILIES:
         settings = raw.get(family) or []
         if not isinstance(settings, (list, tuple)) or not all(isinstance(s, Mapping) for s in settings):
             raise _bad("layers: %s must be a list of settings" % family)
         lists.append([dict(s) for s in settings])
-    return str(raw.get("profile") or "unnamed"), raw.get("match"), lists[0], lists[1]
+    return str(raw.get("profile") or "unnamed"), raw.get("match"), lists
 
 
-#: Fields of a NIC setting that are wishes of their own, overridden one by one.
-NIC_WISHES = ("channels", "rings", "rps", "xps")
+#: What a layer may hold.
+FAMILIES = ("sysctl", "nic_queues", "mtu")
+#: Fields of a NIC or MTU setting that are wishes of their own, overridden one by one.
+WISHES = {"nic_queues": ("channels", "rings", "rps", "xps"), "mtu": ("underlay", "pods")}
 
 
-def _override_nics(chosen: List[Dict[str, Any]], later: Dict[str, Any]) -> List[Dict[str, Any]]:
+def _override(family: str, chosen: List[Dict[str, Any]], later: Dict[str, Any]) -> List[Dict[str, Any]]:
     """Take from earlier settings for the same interfaces what the later one asks for itself; keep the order."""
     kept = []
     for setting in chosen:
         if setting.get("interfaces") != later.get("interfaces"):
             kept.append(setting)
             continue
-        rest = {k: v for k, v in setting.items() if k not in NIC_WISHES or later.get(k) is None}
-        if any(rest.get(k) is not None for k in NIC_WISHES):
+        rest = {k: v for k, v in setting.items() if k not in WISHES[family] or later.get(k) is None}
+        if any(rest.get(k) is not None for k in WISHES[family]):
             kept.append(rest)
     kept.append(later)
     return kept
@@ -242,23 +245,24 @@ def select(
     """Return the settings that hold on a node, and why (pure).
 
     A later layer overrides an earlier one: a sysctl by its key, as a whole (``{"key": K, "drop": true}``
-    takes the key out); a NIC setting by its interfaces, wish by wish.
+    takes the key out); a NIC or MTU setting by its interfaces, wish by wish.
 
     Args:
         layers: as in a request, in order.
         facts: as :func:`facts` returns them.
 
     Returns:
-        ``{"sysctl": [raw...], "nic_queues": [raw...]}`` for the families' ``parse``, and a line per layer.
+        ``{"sysctl": [raw...], "nic_queues": [raw...], "mtu": [raw...]}`` for the families' ``parse``, and a line per
+        layer.
 
     Raises:
         NodeError: code "usage" for layers or matches that are none.
     """
     sysctls: Dict[str, Dict[str, Any]] = {}
-    nics: List[Dict[str, Any]] = []
+    devices: Dict[str, List[Dict[str, Any]]] = {"nic_queues": [], "mtu": []}
     lines = []
     for raw in layers:
-        name, match, wishes, queues = _layer(raw)
+        name, match, (wishes, *of_devices) = _layer(raw)
         why = refusal(match, facts)
         lines.append("%s: %s" % (name, "left out: " + why if why else "applies"))
         if why:
@@ -272,9 +276,10 @@ def select(
                 sysctls.pop(name_of_key, None)
             else:
                 sysctls[name_of_key] = wish
-        for queue in queues:
-            nics = _override_nics(nics, queue)
-    return {"sysctl": list(sysctls.values()), "nic_queues": nics}, lines
+        for family, settings in zip(devices, of_devices):
+            for setting in settings:
+                devices[family] = _override(family, devices[family], setting)
+    return dict(devices, sysctl=list(sysctls.values())), lines
 
 
 def _default_interface(root: str) -> str:

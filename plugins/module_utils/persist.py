@@ -20,6 +20,7 @@ from .errors import NodeError
 from .files import fsync_dir, make_dir, read_bytes, remove, temporary_name, write_atomic, write_error
 from .host import Host
 from .model import SCHEMA, Change
+from .mtu import keeper as mtu
 from .sysctl.sysctld import render_sysctl_d
 
 SETTINGS = "/etc/tune-nodes/settings.json"
@@ -102,13 +103,17 @@ def undo(kept: Settings, before: Settings, changes: Iterable[Change]) -> Setting
 
 
 def render(settings: Settings, host: Host) -> Dict[str, Wanted]:
-    """Return every path of ours with what it should hold (pure but for host's facts)."""
+    """Return every path of ours with what it should hold (reads only which of them are there)."""
     nothing = Wanted()
     sysctls = list(settings.get("sysctl", {}).values())
     exact = [s for s in sysctls if s.get("class") == "exact"]
     boots = host.init == "systemd" and bool(settings)
+    others = dict.fromkeys(mtu.present(host), nothing)
+    for path, (content, mode) in mtu.files(settings.get("mtu", {}).values()).items():
+        others[path] = Wanted(content, mode=mode)
     late = sorted({str(s["module"]) for s in sysctls if s.get("module")})
     return {
+        **others,
         SETTINGS: Wanted(_settings_text(settings)) if settings else nothing,
         SYSCTL_D: Wanted(render_sysctl_d(exact).encode("utf-8")) if exact else nothing,
         BOOT_UNIT: Wanted(_unit_text(host).encode("utf-8")) if boots else nothing,
@@ -233,7 +238,7 @@ def put(path: str, wanted: Wanted, token: str) -> None:
 def _drop_our_empty_dir(directory: str) -> None:
     try:
         fsync_dir(directory)
-        if os.path.basename(directory) == os.path.basename(os.path.dirname(SETTINGS)):
+        if os.path.basename(directory) == os.path.basename(os.path.dirname(SETTINGS)) or mtu.is_drop_in_dir(directory):
             os.rmdir(directory)
     except OSError:
         return  # not empty, or gone already

@@ -47,6 +47,11 @@ options:
     type: list
     elements: dict
     default: []
+  mtu:
+    description: MTUs from the interface to the pods, as M(tune.nodes.mtu) has them.
+    type: list
+    elements: dict
+    default: []
   probes:
     description:
       - Probes, each a mapping of C(kind) (C(gateway), C(peer), C(dns), C(api) or C(kubelet)) and C(target).

@@ -147,6 +147,11 @@ def _rows(layer: dict[str, Any]) -> list[list[str]]:
             if raw.get(aspect) is not None:
                 wish = format_wish(raw[aspect])
                 rows.append([f"{names}/{aspect}", wish, raw.get("reason", ""), raw.get("source", "")])
+    for raw in layer.get("mtu", []):
+        names = raw["interfaces"] if isinstance(raw["interfaces"], str) else " ".join(raw["interfaces"])
+        for aspect, key in (("underlay", f"{names}/mtu"), ("pods", "pods/mtu")):
+            if raw.get(aspect) is not None:
+                rows.append([key, str(raw[aspect]), raw.get("reason", ""), raw.get("source", "")])
     return rows
 
 

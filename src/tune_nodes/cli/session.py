@@ -34,7 +34,14 @@ from tune_nodes.runs.models import RunRecord
 from tune_nodes.runs.store import RunHandle, RunStore, new_run_id
 
 #: What -t takes, and the part of a layer each stands for.
-TAGS = {"sysctl": "sysctl", "sysctl_buffers": "sysctl", "nic": "nic_queues", "nic_queues": "nic_queues"}
+TAGS = {
+    "sysctl": "sysctl",
+    "sysctl_buffers": "sysctl",
+    "nic": "nic_queues",
+    "nic_queues": "nic_queues",
+    "mtu": "mtu",
+    "mtu_alignment": "mtu",
+}
 
 
 def window_of(config: Config, profile: ResolvedProfile | None = None) -> int:

@@ -7,12 +7,13 @@ from typing import Any
 
 from ansible_collections.tune.nodes.plugins.module_utils.errors import NodeError
 from ansible_collections.tune.nodes.plugins.module_utils.family import Family
+from ansible_collections.tune.nodes.plugins.module_utils.mtu.family import FAMILY as MTU
 from ansible_collections.tune.nodes.plugins.module_utils.nic.family import FAMILY as NIC_QUEUES
 from ansible_collections.tune.nodes.plugins.module_utils.sysctl.family import FAMILY as SYSCTL
 from ansible_collections.tune.nodes.plugins.module_utils.sysctl.model import canonical_key
 
 from tune_nodes.profiles.document import Document, Location
-from tune_nodes.profiles.model import NicWish, Profile, SysctlWish
+from tune_nodes.profiles.model import MtuWish, NicWish, Profile, SysctlWish
 from tune_nodes.profiles.problems import Problem
 
 
@@ -53,10 +54,18 @@ def _nic_problems(doc: Document, at: Location, wishes: list[NicWish]) -> Iterato
             yield Problem(doc.where((*at, index)), ".".join(map(str, (*at, index))), message, hint)
 
 
+def _mtu_problems(doc: Document, at: Location, wishes: list[MtuWish]) -> Iterator[Problem]:
+    for index, wish in enumerate(wishes):
+        message, hint = _refused(MTU, wish.raw())
+        if message:
+            yield Problem(doc.where((*at, index)), ".".join(map(str, (*at, index))), message, hint)
+
+
 def check_settings(profile: Profile, doc: Document) -> list[Problem]:
     """Return what the catalogue and the families' parsers have against a profile's settings."""
     found: list[Problem] = []
     for at, part in profile.parts():
         found += _sysctl_problems(doc, (*at, "sysctl"), part.sysctl)
         found += _nic_problems(doc, (*at, "nic_queues"), part.nic_queues)
+        found += _mtu_problems(doc, (*at, "mtu"), part.mtu)
     return found

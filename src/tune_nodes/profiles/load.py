@@ -21,7 +21,7 @@ from tune_nodes.errors import UsageError
 from tune_nodes.profiles import document
 from tune_nodes.profiles.check import check_settings
 from tune_nodes.profiles.document import Document
-from tune_nodes.profiles.model import Match, NicWish, Probes, Profile, SysctlWish
+from tune_nodes.profiles.model import Match, Probes, Profile, Variant
 from tune_nodes.profiles.problems import Problem, complain, from_validation, nearest
 
 DEFAULT = "kubernetes-node"
@@ -210,15 +210,16 @@ class _Chain:
         return " -> ".join(f.name for f in (*self._open[start:], found))
 
 
-def _layer(
-    name: str, match: dict[str, Any] | None, sysctl: Mapping[str, SysctlWish], queues: Sequence[NicWish]
-) -> dict[str, Any]:
-    return {
+def _layer(name: str, match: dict[str, Any] | None, part: Profile | Variant) -> dict[str, Any]:
+    found: dict[str, Any] = {
         "profile": name,
         "match": match,
-        "sysctl": [wish.raw(canonical_key(key)) for key, wish in sysctl.items()],
-        "nic_queues": [wish.raw() for wish in queues],
+        "sysctl": [wish.raw(canonical_key(key)) for key, wish in part.sysctl.items()],
+        "nic_queues": [wish.raw() for wish in part.nic_queues],
     }
+    if part.mtu:
+        found["mtu"] = [wish.raw() for wish in part.mtu]
+    return found
 
 
 def _both(outer: Match | None, inner: Match) -> dict[str, Any] | None:
@@ -231,11 +232,11 @@ def layers(loaded: Loaded) -> list[dict[str, Any]]:
     """Return a profile's own layers: its settings, then each of its variants."""
     name, profile = loaded.found.name, loaded.profile
     match = profile.match.raw() if profile.match else None
-    found = [_layer(name, match, profile.sysctl, profile.nic_queues)]
+    found = [_layer(name, match, profile)]
     for number, variant in enumerate(profile.variants, 1):
         label = f"{name} variant {number}"
-        found.append(_layer(label, _both(profile.match, variant.match), variant.sysctl, variant.nic_queues))
-    return [layer for layer in found if layer["sysctl"] or layer["nic_queues"]]
+        found.append(_layer(label, _both(profile.match, variant.match), variant))
+    return [layer for layer in found if layer["sysctl"] or layer["nic_queues"] or layer.get("mtu")]
 
 
 def _refuse_idle_drops(chain: Sequence[Loaded]) -> None:

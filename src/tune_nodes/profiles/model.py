@@ -140,6 +140,27 @@ class NicWish(Part):
         return raw
 
 
+class MtuWish(Part):
+    """What the MTU of some interfaces, and of pods, should be. The node side's parser checks the values."""
+
+    interfaces: Any = "auto"
+    underlay: Any = None
+    pods: Any = None
+    reason: Text = ""
+    source: Text = ""
+
+    @model_validator(mode="after")
+    def _no_empty_line(self) -> Self:
+        empty = sorted(name for name in self.model_fields_set if getattr(self, name) is None)
+        if empty:
+            raise ValueError(f"{', '.join(empty)} has no value; leave the line out")
+        return self
+
+    def raw(self) -> dict[str, Any]:
+        """Return the setting as it stands in a layer."""
+        return {"interfaces": self.interfaces, **self.model_dump(exclude_unset=True)}
+
+
 class ExtraProbe(Part):
     """A further check: a fixed address to reach with DF pings at the path's MTU, or a name to look up."""
 
@@ -208,6 +229,7 @@ class Variant(Part):
     match: Match
     sysctl: dict[str, SysctlWish] = Field(default_factory=dict)
     nic_queues: list[NicWish] = Field(default_factory=list)
+    mtu: list[MtuWish] = Field(default_factory=list)
 
 
 class Profile(Part):
@@ -219,6 +241,7 @@ class Profile(Part):
     match: Match | None = None
     sysctl: dict[str, SysctlWish] = Field(default_factory=dict)
     nic_queues: list[NicWish] = Field(default_factory=list)
+    mtu: list[MtuWish] = Field(default_factory=list)
     variants: list[Variant] = Field(default_factory=list, max_length=64)
     probes: Probes | None = None
     window: int | None = Field(default=None, ge=MIN_WINDOW, le=MAX_WINDOW)

@@ -25,6 +25,7 @@ class Layer(Record):
     match: dict[str, Any] | None = Field(default=None, description="what a node must be; null: every node")
     sysctl: list[dict[str, Any]] = Field(default_factory=list, description="raw settings as in a profile")
     nic_queues: list[dict[str, Any]] = Field(default_factory=list, description="raw settings as in a profile")
+    mtu: list[dict[str, Any]] = Field(default_factory=list, description="raw settings as in a profile")
 
 
 class ProbeRequest(Record):

@@ -108,5 +108,5 @@ def test_junk_layers_are_usage_errors(layers: list[Any]) -> None:
     except NodeError as err:
         assert err.code == "usage"
     else:
-        assert set(chosen) == {"sysctl", "nic_queues"}
+        assert set(chosen) == {"sysctl", "nic_queues", "mtu"}
         assert len(why) == len(layers)
