@@ -27,6 +27,17 @@ class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
 
+class Filled(Part):
+    """A part in which a line without a value is a mistake."""
+
+    @model_validator(mode="after")
+    def _no_empty_line(self) -> Self:
+        empty = sorted(name for name in self.model_fields_set if getattr(self, name) is None)
+        if empty:
+            raise ValueError(f"{', '.join(empty)} has no value; leave the line out")
+        return self
+
+
 def _listed(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
@@ -114,7 +125,7 @@ class SysctlWish(Part):
         return {"key": key, **self.model_dump(by_alias=True, exclude_unset=True)}
 
 
-class NicWish(Part):
+class NicWish(Filled):
     """What some interfaces should be like; each wish stands by itself. The node side's parser checks the values."""
 
     interfaces: Any
@@ -125,13 +136,6 @@ class NicWish(Part):
     reason: Text = ""
     source: Text = ""
 
-    @model_validator(mode="after")
-    def _no_empty_line(self) -> Self:
-        empty = sorted(name for name in self.model_fields_set if getattr(self, name) is None)
-        if empty:
-            raise ValueError(f"{', '.join(empty)} has no value; leave the line out")
-        return self
-
     def raw(self) -> dict[str, Any]:
         """Return the setting as it stands in a layer: interfaces are a keyword or a list."""
         raw = self.model_dump(exclude_unset=True)
@@ -140,7 +144,7 @@ class NicWish(Part):
         return raw
 
 
-class MtuWish(Part):
+class MtuWish(Filled):
     """What the MTU of some interfaces, and of pods, should be. The node side's parser checks the values."""
 
     interfaces: Any = "auto"
@@ -148,13 +152,6 @@ class MtuWish(Part):
     pods: Any = None
     reason: Text = ""
     source: Text = ""
-
-    @model_validator(mode="after")
-    def _no_empty_line(self) -> Self:
-        empty = sorted(name for name in self.model_fields_set if getattr(self, name) is None)
-        if empty:
-            raise ValueError(f"{', '.join(empty)} has no value; leave the line out")
-        return self
 
     def raw(self) -> dict[str, Any]:
         """Return the setting as it stands in a layer."""
@@ -208,19 +205,12 @@ class Probes(Part):
         return [probe for index, probe in enumerate(wanted) if probe not in wanted[:index]]
 
 
-class ClusterWish(Part):
+class ClusterWish(Filled):
     """Whether a run uses the cluster, and drains; options and TUNE_NODES_* variables are stronger."""
 
     mode: Literal["auto", "required", "off"] | None = None
     drain: bool | None = None
     drain_timeout: float | None = Field(default=None, ge=1, le=86400)
-
-    @model_validator(mode="after")
-    def _no_empty_line(self) -> Self:
-        empty = sorted(name for name in self.model_fields_set if getattr(self, name) is None)
-        if empty:
-            raise ValueError(f"{', '.join(empty)} has no value; leave the line out")
-        return self
 
 
 class Variant(Part):
