@@ -144,8 +144,6 @@ def _unit_text(host: Host) -> str:
         "Before=containerd.service crio.service docker.service kubelet.service\n"
         "ConditionPathExists=%s\n\n"
         "[Service]\nType=oneshot\nTimeoutStartSec=90\n"
-        # A boot so slow that the time was over is no reason to leave the node as it is.
-        "Restart=on-abnormal\nRestartSec=30\n"
         "ExecStart=%s -I -S %s boot\n\n"
         "[Install]\nWantedBy=multi-user.target\n" % (SETTINGS, host.python or "/usr/bin/python3", BOOT_LINK)
     )

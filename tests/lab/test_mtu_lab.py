@@ -6,29 +6,33 @@ The family's own code runs in each node's namespaces; the ip program and DF ping
 from __future__ import annotations
 
 import json
-import sys
+import subprocess
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from mtu_overlay import Overlay
+from nodecall import code
 
 from tune_nodes.lab import Lab
 from tune_nodes.lab.command import run
 from tune_nodes.lab.node import LabNode
 
 MakeLab = Callable[..., Lab]
-ROOT = Path(__file__).parents[2]
 
-#: Runs in a node: settings in, plan out; "apply" also writes each pending change and reads it back.
+#: Runs in a node: the node code and settings in, plan out; "apply" also writes each pending change and reads it back.
+#: The code comes with the request, as always: a node sees no checkout.
 DRIVER = """
-import json, sys
-from ansible_collections.tune.nodes.plugins.module_utils.errors import NodeError
-from ansible_collections.tune.nodes.plugins.module_utils.host import observe_host
-from ansible_collections.tune.nodes.plugins.module_utils.mtu.family import FAMILY
+import json, os, sys
+size = int(sys.stdin.buffer.readline())
+code = os.memfd_create("code")
+os.write(code, sys.stdin.buffer.read(size))
+sys.path.insert(0, "/proc/self/fd/%d" % code)
+from tune_nodes_node.errors import NodeError
+from tune_nodes_node.host import observe_host
+from tune_nodes_node.mtu.family import FAMILY
 
-request = json.load(sys.stdin)
+request = json.loads(sys.stdin.buffer.read())
 host = observe_host()
 answer = {"changes": [], "error": None, "values": {}, "observed": {}}
 try:
@@ -63,9 +67,12 @@ def overlay(make_lab: MakeLab) -> Iterator[Overlay]:
 
 
 def ask(node: LabNode, **request: Any) -> dict[str, Any]:
-    path = f"import sys; sys.path.insert(0, {str(ROOT / '.ansible/collections')!r})\n"
-    out = node.run([sys.executable, "-B", "-c", path + DRIVER], input=json.dumps(request)).stdout
-    answer: dict[str, Any] = json.loads(out)
+    _, archive = code()
+    given = b"%d\n" % len(archive) + archive + json.dumps(request).encode()
+    argv = node.argv(["/usr/bin/python3", "-I", "-B", "-c", DRIVER])
+    done = subprocess.run(argv, input=given, capture_output=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    answer: dict[str, Any] = json.loads(done.stdout)
     return answer
 
 

@@ -6,7 +6,6 @@ A process plays the pod. Its values are read and set by nsenter and sysctl, neve
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -90,7 +89,7 @@ def node(make_lab: MakeLab) -> LabNode:
 def world(node: LabNode) -> Iterator[Pod]:
     """Return a pod that runs beside a kubelet on the node."""
     with ExitStack() as stack:
-        stack.enter_context(running(node.argv([sys.executable, "-I", "-c", KUBELET])))
+        stack.enter_context(running(node.argv(["/usr/bin/python3", "-I", "-c", KUBELET])))
         yield stack.enter_context(Pod(str(uuid4()), "shop-1").up())
 
 
