@@ -279,7 +279,7 @@ def select(
         for family, settings in zip(devices, of_devices):
             for setting in settings:
                 devices[family] = _override(family, devices[family], setting)
-    return dict(devices, sysctl=list(sysctls.values())), lines
+    return {"sysctl": list(sysctls.values()), **devices}, lines  # in the order in which they are changed
 
 
 def _default_interface(root: str) -> str:

@@ -110,3 +110,8 @@ def test_junk_layers_are_usage_errors(layers: list[Any]) -> None:
     else:
         assert set(chosen) == {"sysctl", "nic_queues", "mtu"}
         assert len(why) == len(layers)
+
+
+def test_families_come_in_the_order_in_which_they_are_changed() -> None:
+    chosen, _ = match.select([], FACTS)
+    assert tuple(chosen) == match.FAMILIES
