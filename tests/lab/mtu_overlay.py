@@ -82,6 +82,8 @@ class Overlay:
     def add_pod(self, node: LabNode, mtu: int) -> None:
         """Give a node its one pod, or a new one of another MTU in its stead."""
         name, number = self.pod_netns(node), node.number
+        # The cable first: with its namespace it would go some time later.
+        run(["ip", "-n", node.netns, "link", "del", "vethpod0"], check=False)
         run(["ip", "netns", "del", name], check=False)
         run(["ip", "netns", "add", name])
         self._ip(
