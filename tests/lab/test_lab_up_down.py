@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -68,10 +70,29 @@ def test_a_dead_node_is_started_again_with_its_files(make_lab: MakeLab) -> None:
     node.run(["tee", "/etc/kept"], input="yes")
     pids = node.processes()
     assert {node.init.pid, node.sshd} <= set(pids)
-    for pid in pids:
-        os.kill(pid, signal.SIGKILL)
+    kill(pids)
     lab.up(2)
     assert node.ssh(["cat", "/etc/kept"]).stdout == "yes"
+
+
+def test_a_node_without_its_sshd_is_started_again(make_lab: MakeLab) -> None:
+    lab = make_lab(2)
+    node = lab.nodes[0]
+    assert node.sshd is not None
+    kill([node.sshd])
+    lab.up(2)
+    assert node.ssh(["true"]).returncode == 0
+
+
+def kill(pids: Collection[int]) -> None:
+    """Kill processes and see them dead: a signal is sent before it is taken, and until then they look alive."""
+    with ExitStack() as stack:
+        ends = [os.pidfd_open(pid) for pid in pids]
+        for end in ends:
+            stack.callback(os.close, end)
+            signal.pidfd_send_signal(end, signal.SIGKILL)
+        for end in ends:
+            assert select.select([end], [], [], 10)[0]
 
 
 def test_two_labs_live_side_by_side(make_lab: MakeLab) -> None:

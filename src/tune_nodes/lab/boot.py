@@ -93,7 +93,8 @@ def wait_for_sshd(node: NodeState, init: Started, timeout: float = START_TIMEOUT
     Looked at from outside the network: a fault may keep connections away, and a booting node is not to wait for that.
     """
     deadline = time.monotonic() + timeout
-    while not listens(read_text(f"/proc/{init.pid}/net/tcp")):
+    # Its pid is written down last, once it listens.
+    while not (listens(read_text(f"/proc/{init.pid}/net/tcp")) and sshd_pid(init)):
         log = read_text(f"/proc/{init.pid}/root/run/sshd.log")[-4000:]
         if time.monotonic() > deadline or "fatal" in log or "Cannot bind" in log:
             raise TuneError(f"the sshd of {node.name} does not answer", explain(log, ["sshd"]))

@@ -226,7 +226,7 @@ class Lab:
                 f"asked for: {nodes} nodes of {queues} queues",
                 f"tune-nodes lab down --name {self.name}, then up again",
             )
-        dead = [node for node in found.nodes if not alive(node.init)]
+        dead = [node for node in found.nodes if not _runs(node)]
         progress(f"up already, {len(dead)} nodes to start again" if dead else "up already")
         for node in found.nodes:
             if node.faults:
@@ -350,6 +350,11 @@ class Lab:
         nodes = self.nodes
         with ThreadPoolExecutor(max_workers=min(16, len(nodes))) as pool:
             return list(pool.map(_status, nodes))
+
+
+def _runs(node: NodeState) -> bool:
+    """Return whether a node can be logged in to: its init lives, and the sshd that it came with."""
+    return node.init is not None and alive(node.init) and boot.sshd_pid(node.init) is not None
 
 
 def _indexes(root: Path) -> Iterator[int]:
