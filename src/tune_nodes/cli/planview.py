@@ -99,6 +99,10 @@ def _value(value: str | None, wide: bool) -> str:
     return value if wide else one_line(value, 40)
 
 
+#: Settings named of those left alone for one reason.
+_FEW = 2
+
+
 def show_changes(printer: Printer, changes: Sequence[ChangeRecord], everything: bool = False) -> None:
     """Print the changes that matter as a table, and the owned and unsupported ones gathered by reason."""
     shown = [c for c in changes if (everything or c.status in _SHOWN) and (printer.wide or c.family != _FILES)]
@@ -123,8 +127,15 @@ def show_changes(printer: Printer, changes: Sequence[ChangeRecord], everything: 
         _show_kept(printer, [c for c in changes if c.family == _FILES])
     for kind, words in (("owned", "left to its owner"), ("unsupported", "not possible here")):
         for why, keys in _gathered(changes, kind).items():
-            said = f"{words}: {one_line(', '.join(keys), 300)} ({one_line(why, 200)})"
+            said = f"{words}: {_some(keys, printer.wide)} ({one_line(why, 200)})"
             printer.out.print(Padding(Text(said, style="cyan"), (0, 0, 0, 2)))
+
+
+def _some(keys: Sequence[str], wide: bool) -> str:
+    """Return the keys, only the first of many unless ``wide``: a kernel without them all is no news on every node."""
+    if wide or len(keys) <= _FEW + 1:
+        return one_line(", ".join(keys), 300)
+    return f"{one_line(', '.join(keys[:_FEW]), 200)} and {len(keys) - _FEW} more, see -o wide"
 
 
 def _show_kept(printer: Printer, files: Sequence[ChangeRecord]) -> None:

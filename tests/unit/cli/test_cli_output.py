@@ -11,10 +11,10 @@ from rich.console import Console
 
 from tune_nodes.cli import bundle
 from tune_nodes.cli.live import Display, Lines, Quiet, progress
-from tune_nodes.cli.options import InCluster, Reach, Wish
-from tune_nodes.cli.output import LOOKS, error_lines
+from tune_nodes.cli.options import Format, InCluster, Reach, Wish
+from tune_nodes.cli.output import LOOKS, Printer, error_lines
 from tune_nodes.cli.plan import next_command
-from tune_nodes.cli.planview import groups, headline
+from tune_nodes.cli.planview import groups, headline, show_changes
 from tune_nodes.errors import TuneError, UsageError
 from tune_nodes.runs.models import ChangeRecord, ErrorRecord, NodeRecord, Outcome, WaveRecord
 
@@ -122,3 +122,21 @@ def test_pack(tmp_path: Path) -> None:
 )
 def test_the_next_command_can_be_pasted(reach: Reach, wish: Wish, line: str) -> None:
     assert next_command(reach, wish, InCluster()) == line
+
+
+@pytest.mark.parametrize(
+    ("count", "wide", "said"),
+    [
+        (3, False, "not possible here: k0, k1, k2 (absent)"),
+        (9, False, "not possible here: k0, k1 and 7 more, see -o wide (absent)"),
+        (5, True, "not possible here: k0, k1, k2, k3, k4 (absent)"),
+    ],
+)
+def test_of_many_settings_left_alone_a_few_are_named(count: int, wide: bool, said: str) -> None:
+    one = ChangeRecord(family="sysctl", key="", before=None, want="1", status="unsupported", note="absent")
+    left = [one.model_copy(update={"key": f"k{number}"}) for number in range(count)]
+    stream = io.StringIO()
+    printer = Printer(Format.WIDE if wide else Format.TABLE, no_color=True)
+    printer.out = Console(file=stream, width=100)
+    show_changes(printer, left)
+    assert said in stream.getvalue()
