@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -124,6 +125,13 @@ def test_version_prints_the_collection_in_use(installed: Path, clean: dict[str, 
     assert collection.version() in text
 
 
+@pytest.fixture
+def sockets() -> Iterator[str]:
+    """A directory for ssh's sockets: a path of theirs has room for 107 bytes, and a test's may be longer."""
+    with tempfile.TemporaryDirectory(prefix="tn") as directory:
+        yield directory
+
+
 def test_older_copy_of_the_user_is_noted(installed: Path, clean: dict[str, str], tmp_path: Path) -> None:
     old = tmp_path / ".ansible" / "collections" / collection.BELOW_ROOT
     old.mkdir(parents=True)
@@ -143,12 +151,13 @@ def test_shipped_profiles_are_found(installed: Path, clean: dict[str, str], tmp_
 
 
 @pytest.mark.lab
-def test_role_runs_from_a_users_playbook(installed: Path, clean: dict[str, str], tmp_path: Path) -> None:
+def test_role_runs_from_a_users_playbook(installed: Path, clean: dict[str, str], tmp_path: Path, sockets: str) -> None:
     lab = Lab(f"wheel{os.getpid()}")
     (tmp_path / "site.yml").write_text(PLAYBOOK)
     try:
         lab.up(2, inventory_dir=tmp_path / "inventory")
-        run(installed / "ansible-playbook", "-i", tmp_path / "inventory", "site.yml", cwd=tmp_path, env=clean)
+        env = clean | {"ANSIBLE_SSH_CONTROL_PATH_DIR": sockets}
+        run(installed / "ansible-playbook", "-i", tmp_path / "inventory", "site.yml", cwd=tmp_path, env=env)
         assert [node.read_sysctl("net.core.somaxconn") for node in lab.nodes] == ["16384", "16384"]
     finally:
         lab.down()
