@@ -216,10 +216,13 @@ def test_hanging_source_is_cut_off_with_its_children(tmp_path: Path) -> None:
     script = tmp_path / "source"
     script.write_text(f"#!/bin/sh\nsleep 300 &\necho $! > {tmp_path}/pid\nwait\n")
     script.chmod(0o755)
-    begun = time.monotonic()
-    with pytest.raises(TuneError, match="not read within 2 s"):
-        read_inventory([str(script)], cwd=tmp_path, timeout=2)
-    assert time.monotonic() - begun < 20
+    for limit in (2, 8, 30):  # on a busy machine the source has not begun after the first
+        begun = time.monotonic()
+        with pytest.raises(TuneError, match=f"not read within {limit} s"):
+            read_inventory([str(script)], cwd=tmp_path, timeout=limit)
+        assert time.monotonic() - begun < limit + 18
+        if (tmp_path / "pid").exists():
+            break
     child = int((tmp_path / "pid").read_text())
     deadline = time.monotonic() + 5
     while _alive(child) and time.monotonic() < deadline:
