@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -33,10 +35,27 @@ PATIENCE = 6
 RETRIES = (0.3, 1.0)
 _AGAIN = (429, 500, 502, 503, 504)
 MERGE_PATCH = "application/merge-patch+json"
+#: Of a request that the server checks to the end and then does not keep.
+DRY_RUN = {"dryRun": "All"}
+
+
+@dataclass(frozen=True)
+class _Ask:
+    """What is sent. ``path``: instead of the call's own; ``read``: seconds of silence allowed, 0 for the usual."""
+
+    method: str
+    query: Mapping[str, str] | None = None
+    body: Mapping[str, Any] | None = None
+    content: str = "application/json"
+    path: str = ""
+    read: float = 0
 
 
 class Api:
-    """One context of a kubeconfig. Every method raises ClusterError; safe to use from several threads."""
+    """One context of a kubeconfig. Every method raises ClusterError; safe to use from several threads.
+
+    ``sent`` counts requests by method; ``throttled`` the answers 429.
+    """
 
     def __init__(self, kubeconfig: Path, context: str = "", timeout: float = 10) -> None:
         self.kubeconfig = kubeconfig
@@ -46,6 +65,8 @@ class Api:
         self._login: Login = log_in(self.context)
         self._pool: Any = self._connect(self._login)
         self._spent: list[Login] = []
+        self.sent: Counter[str] = Counter()
+        self.throttled = 0
 
     @property
     def server(self) -> str:
@@ -100,23 +121,45 @@ class Api:
 
     def get(self, call: Call, query: Mapping[str, str] | None = None) -> dict[str, Any]:
         """Return an object, or one page of a list; tried again where the server or the way to it falters."""
-        return self._again(lambda: self._json(call, "GET", query))
+        return self._again(lambda: self._json(call, _Ask("GET", query)))
 
-    def post(self, call: Call, body: Mapping[str, Any], *, safe: bool = False) -> dict[str, Any]:
-        """Create an object. ``safe``: it only asks (an access review), so that it may be tried again."""
+    def post(
+        self, call: Call, body: Mapping[str, Any], query: Mapping[str, str] | None = None, *, safe: bool = False
+    ) -> dict[str, Any]:
+        """Create an object. ``safe``: it only asks (an access review, a dry run), so that it may be tried again."""
 
         def once() -> dict[str, Any]:
-            return self._json(call, "POST", None, body)
+            return self._json(call, _Ask("POST", query, body))
 
         return self._again(once) if safe else once()
 
     def patch(self, call: Call, body: Mapping[str, Any]) -> dict[str, Any]:
         """Merge a patch into an object; never tried again by itself."""
-        return self._json(call, "PATCH", {"fieldManager": AGENT}, body, MERGE_PATCH)
+        return self._json(call, _Ask("PATCH", {"fieldManager": AGENT}, body, MERGE_PATCH))
+
+    def delete(self, call: Call, uid: str = "", version: str = "") -> dict[str, Any]:
+        """Delete an object. Never tried again by itself.
+
+        Args:
+            call: what; with a name.
+            uid: only the object with this uid, "" for any.
+            version: only while its resourceVersion is this, "" for any.
+
+        Raises:
+            ClusterError: code conflict where it is another object, or was changed meanwhile; not-found.
+        """
+        wanted = {"uid": uid, "resourceVersion": version}
+        only = {key: value for key, value in wanted.items() if value}
+        options = {"apiVersion": "v1", "kind": "DeleteOptions", **({"preconditions": only} if only else {})}
+        return self._json(call, _Ask("DELETE", None, options))
 
     def version(self) -> dict[str, Any]:
         """Return what the server says of its version."""
-        return self._again(lambda: self._json(Call("get", "version"), "GET", path="/version"))
+        return self.read("/version")
+
+    def read(self, path: str) -> dict[str, Any]:
+        """Return what a path outside the resources says: ``/version``, ``/apis/GROUP``."""
+        return self._again(lambda: self._json(Call("get", path.strip("/")), _Ask("GET", path=path)))
 
     def pages(self, call: Call, query: Mapping[str, str] | None = None) -> Iterator[dict[str, Any]]:
         """Yield the pages of a list; a list that went stale half-way is begun anew, so that pages may repeat."""
@@ -162,7 +205,7 @@ class Api:
             "resourceVersion": version,
             "timeoutSeconds": str(seconds),
         }
-        response = self._response(call, "GET", query, read=silence)
+        response = self._response(call, _Ask("GET", query, read=silence))
         try:
             for event in self._lines(response):
                 if event.get("type") == "ERROR":
@@ -209,19 +252,12 @@ class Api:
                 quick = time.monotonic() - started < self.timeout / 2  # a server that hangs is not asked thrice
                 if not (quick and _passing(problem)):
                     raise
-            time.sleep(pause)
+                asked = problem.retry_after if isinstance(problem, refusals.Refused) else 0
+            time.sleep(max(pause, asked))
         return once()
 
-    def _json(
-        self,
-        call: Call,
-        method: str,
-        query: Mapping[str, str] | None = None,
-        body: Mapping[str, Any] | None = None,
-        content: str = "application/json",
-        path: str = "",
-    ) -> dict[str, Any]:
-        response = self._response(call, method, query, body, content, path)
+    def _json(self, call: Call, ask: _Ask) -> dict[str, Any]:
+        response = self._response(call, ask)
         try:
             return self._parsed(self._whole(response))
         finally:
@@ -250,49 +286,42 @@ class Api:
             raise refusals.not_an_api_server(self.server, "its answer is not an object")
         return value
 
-    def _response(
-        self,
-        call: Call,
-        method: str,
-        query: Mapping[str, str] | None = None,
-        body: Mapping[str, Any] | None = None,
-        content: str = "application/json",
-        path: str = "",
-        read: float = 0,
-    ) -> Any:
+    def _response(self, call: Call, ask: _Ask) -> Any:
         """Return an answer whose status is a success, its body not read yet."""
-        url = f"{self.server}{path or call.path}" + (f"?{urlencode(query)}" if query else "")
-        data = json.dumps(body) if body is not None else None
+        url = f"{self.server}{ask.path or call.path}" + (f"?{urlencode(ask.query)}" if ask.query else "")
         if self._login.stale:
             self._renew(self._login)
         login = self._login
-        response = self._send(method, url, data, content, read)
+        response = self._send(url, ask)
         if response.status == 401 and self._renew(login):
             response.close()
-            response = self._send(method, url, data, content, read)
+            response = self._send(url, ask)
         if 200 <= response.status < 300:
             return response
         try:
             said = self._whole(response)
         finally:
             response.release_conn()
-        raise refusals.refused(call, response.status, said, self.server, self.context.name, self.kind)
+        problem = refusals.refused(call, response.status, said, self.server, self.context.name, self.kind)
+        problem.retry_after = refusals.seconds_of(response.headers.get("Retry-After"))
+        raise problem
 
-    def _send(self, method: str, url: str, data: str | None, content: str, read: float) -> Any:
+    def _send(self, url: str, ask: _Ask) -> Any:
         import urllib3
 
         headers = urllib3.HTTPHeaderDict({"Accept": "application/json", "User-Agent": AGENT})
         for name, value in self._login.headers:
             headers.add(name, value)
+        data = json.dumps(ask.body) if ask.body is not None else None
         if data is not None:
-            headers["Content-Type"] = content
+            headers["Content-Type"] = ask.content
         for setting in self._login.configuration.auth_settings().values():
             headers[setting["key"]] = setting["value"]
-        limit = urllib3.Timeout(connect=self.timeout, read=read or self.timeout)
+        limit = urllib3.Timeout(connect=self.timeout, read=ask.read or self.timeout)
         try:
             # Redirects are not followed: the credentials are for this server only.
-            return self._pool.request(
-                method,
+            response = self._pool.request(
+                ask.method,
                 url,
                 body=data,
                 headers=headers,
@@ -303,6 +332,10 @@ class Api:
             )
         except (urllib3.exceptions.HTTPError, OSError) as problem:
             raise refusals.unreached(problem, self.server, self.timeout) from problem
+        with self._lock:
+            self.sent[ask.method] += 1
+            self.throttled += response.status == 429
+        return response
 
 
 def _passing(problem: ClusterError) -> bool:

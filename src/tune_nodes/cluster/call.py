@@ -25,6 +25,7 @@ class Call:
         group: "" for the core group, "apps" ...
         namespace: "" for all of them, or where there are none.
         name: of the object, for get, patch and sub-resources.
+        version: of the group; "" for the one in :data:`VERSIONS`.
     """
 
     verb: str
@@ -32,12 +33,13 @@ class Call:
     group: str = ""
     namespace: str = ""
     name: str = ""
+    version: str = ""
 
     @property
     def path(self) -> str:
         """The path of the URL, without the query."""
         kind, _, sub = self.resource.partition("/")
-        version = VERSIONS[self.group]
+        version = self.version or VERSIONS[self.group]
         parts = ["apis", self.group, version] if self.group else ["api", version]
         parts += ["namespaces", self.namespace] if self.namespace else []
         parts += [part for part in (kind, self.name, sub) if part]

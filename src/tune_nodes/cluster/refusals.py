@@ -19,15 +19,21 @@ from tune_nodes.cluster.errors import (
 from tune_nodes.fleet.untrusted import one_line
 
 DOCTOR = "tune-nodes doctor --cluster"
+#: Longest wait, in seconds, that a server may ask for.
+MAX_RETRY_AFTER = 60
 _CODES = {404: NOT_FOUND, 409: CONFLICT, 410: NOT_FOUND}
 _USER = re.compile(r'User "([^"]{1,300})"')
 
 
 class Refused(ClusterError):
-    """The server answered with an error. ``status``: of HTTP; ``message`` and ``reasons``: the server's own words."""
+    """The server answered with an error. ``status``: of HTTP; ``message`` and ``reasons``: the server's own words.
+
+    ``retry_after``: seconds that it asks us to wait, 0 where it does not.
+    """
 
     def __init__(self, error: ClusterError, status: int, message: str = "", reasons: tuple[str, ...] = ()) -> None:
         super().__init__(error.code, error.what, error.why, error.next)
+        self.retry_after = 0.0
         self.status = status
         self.message = message
         self.reasons = reasons
@@ -56,6 +62,13 @@ def refused(call: Call, status: int, body: bytes, server: str, context: str, kin
     else:
         error = not_an_api_server(server, f"it answered {status} without a word of why")
     return Refused(error, status, message, reasons)
+
+
+def seconds_of(header: str | None) -> float:
+    """Return the seconds of a Retry-After header, bounded; 0 for anything but a number (pure)."""
+    if not (header and header.isascii() and header.isdigit()):
+        return 0.0
+    return float(min(int(header[:6]), MAX_RETRY_AFTER))
 
 
 def not_an_api_server(server: str, why: str) -> ClusterError:

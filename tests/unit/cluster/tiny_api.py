@@ -47,7 +47,7 @@ class Request(BaseHTTPRequestHandler):
     def _any(self) -> None:
         type(self).answer(self)
 
-    do_GET = do_POST = do_PATCH = _any
+    do_GET = do_POST = do_PATCH = do_DELETE = _any
 
 
 @contextmanager
