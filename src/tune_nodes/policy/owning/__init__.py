@@ -1,0 +1,1 @@
+"""Owning: who else writes a policy, and holding a GitOps controller still."""
