@@ -15,16 +15,25 @@ from tune_nodes.fleet.untrusted import one_line
 
 Level = Literal["read", "tune", "recover"]
 LEVELS: tuple[Level, ...] = get_args(Level)
+#: The label of a role that one command alone needs: a run does not ask for it.
+OPTIONAL = "tune-nodes/optional"
 #: Resources that belong to no namespace.
 _CLUSTER_WIDE = frozenset(
     {
         "adminnetworkpolicies",
         "baselineadminnetworkpolicies",
         "ciliumclusterwidenetworkpolicies",
+        "ciliumcidrgroups",
         "clusternetworkpolicies",
+        "felixconfigurations",
+        "clusterrolebindings",
+        "clusterroles",
         "globalnetworkpolicies",
+        "installations",
+        "globalnetworksets",
         "namespaces",
         "nodes",
+        "stagedglobalnetworkpolicies",
         "tiers",
     }
 )
@@ -67,15 +76,22 @@ def manifest(level: str) -> str:
 
 
 def required(level: Level) -> list[Right]:
-    """Return the rights that a level's manifest grants, in its order."""
+    """Return the rights that a level's manifest grants, in its order, without those of one command alone."""
     return granted(manifest(level))
 
 
-def granted(text: str) -> list[Right]:
-    """Return the rights of the roles in a manifest of ours (pure)."""
+def optional(level: Level, purpose: str) -> list[Right]:
+    """Return the rights that a level's manifest grants for one purpose alone ("mtu")."""
+    return granted(manifest(level), purpose)
+
+
+def granted(text: str, purpose: str = "") -> list[Right]:
+    """Return the rights of the roles in a manifest of ours: those with this mark, or without any (pure)."""
     found: dict[Right, None] = {}
     for document in yaml.safe_load_all(text):
         if document["kind"] in ("ClusterRole", "Role"):
+            if document["metadata"].get("labels", {}).get(OPTIONAL, "") != purpose:
+                continue
             namespace = document["metadata"].get("namespace", "")
             for rule in document["rules"]:
                 found |= dict.fromkeys(_rights(rule, namespace))

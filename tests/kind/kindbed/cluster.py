@@ -157,6 +157,13 @@ class Cluster:
         interactive = ["--interactive"] if input is not None else []
         return self._docker("exec", *interactive, node, *argv, input=input, timeout=timeout)
 
+    def import_root(self, root: Path, image: str, changes: Sequence[str] = ()) -> None:
+        """Have an image of one layer, made of a directory, on every node."""
+        self._docker.import_root(root, image, changes)
+        for node in self.nodes:
+            argv = ["exec", "--interactive", node, "ctr", "--namespace", "k8s.io", "images", "import", "-"]
+            self._docker.save_into([image], *argv)
+
     def restart(self, node: str, *, wait: bool = True) -> None:
         """Restart a node, as a reboot does: its files stay, its processes and /run do not.
 

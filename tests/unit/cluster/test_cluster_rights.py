@@ -38,6 +38,21 @@ def test_every_call_of_the_code_is_granted_and_none_besides() -> None:
     assert reading == {one for one in used if one[0] in ("get", "list", "watch")}
 
 
+def test_what_the_cnis_configuration_needs_stands_apart() -> None:
+    maps = {"kube-flannel-cfg", "canal-config", "calico-config", "cilium-config", "kube-router-cfg"}
+    for level, verbs in (("read", {"get", "list"}), ("tune", {"get", "list", "patch"})):
+        calls = [right.call for right in rights.granted(rights.manifest(level), "mtu")]
+        assert {call.name for call in calls if call.resource == "configmaps"} == maps
+        assert {call.resource for call in calls} == {"configmaps", "installations", "felixconfigurations"}
+        assert {call.verb for call in calls} == verbs
+        assert not {call.resource for call in calls} & {
+            right.call.resource for right in rights.granted(rights.manifest(level))
+        }
+    said = [str(right) for right in rights.optional("tune", "mtu")]
+    assert "patch configmaps cilium-config in all namespaces" in said
+    assert "list felixconfigurations.crd.projectcalico.org" in said
+
+
 def test_each_level_holds_the_one_below() -> None:
     for less, more in itertools.pairwise(rights.LEVELS):
         assert set(rights.required(less)) < set(rights.required(more))
@@ -50,10 +65,10 @@ def test_a_manifest_is_for_its_own_account_only(level: str) -> None:
     for document in found:
         if document["kind"].endswith("Binding") and "subjects" in document:
             assert document["subjects"] == [account]
-            assert document["roleRef"]["name"] == f"tune-nodes-{level}"
-    text = str(found)
-    assert "'*'" not in text
-    assert "secrets" not in text
+            assert document["roleRef"]["name"] in (f"tune-nodes-{level}", f"tune-nodes-{level}-mtu")
+    assert "'*'" not in str(found)
+    secret = [str(right) for right in rights.granted(rights.manifest(level)) if right.call.resource == "secrets"]
+    assert secret == (["create secrets in the namespace tune-nodes"] if level == "recover" else [])
 
 
 @pytest.mark.parametrize("level", rights.LEVELS)
@@ -132,6 +147,8 @@ def test_the_doctors_report(tmp_path: Path) -> None:
     assert found["cordon w1"].next.endswith(f"kubectl --kubeconfig {path} --context tiny uncordon w1")
     assert found["rights: read"].status == "ok"
     assert found["rights: tune"].detail == "missing: patch nodes; create pods/eviction in all namespaces"
+    said = "for tune-nodes mtu cni alone, missing: patch the CNI's own configuration"
+    assert (found["rights: tune, mtu"].status, found["rights: tune, mtu"].detail) == ("warn", said)
     assert found["rights: tune"].next == "tune-nodes cluster rbac tune | kubectl apply -f -"
 
 
