@@ -1,0 +1,117 @@
+"""The ladder: what is wrong with a node, which rung helps, and what a person looks at where none does (pure)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tune_nodes.recovery.state import NodeState
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One recovery step's place on the ladder.
+
+    Args:
+        number: its place.
+        title: what it does.
+        risk: what it may do to pods that work, in words.
+    """
+
+    number: int
+    title: str
+    risk: str
+
+
+EVIDENCE = Rung(0, "keep evidence", "none: it only reads")
+LEASES = Rung(
+    2,
+    "release stale leases",
+    "no running pod is touched; a lease that was wrongly released would let a new pod take an address in use, "
+    "which is why the proof is strict and undo brings all of them back",
+)
+#: Every rung there is, lowest first.
+RUNGS = (EVIDENCE, LEASES)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something wrong with a node.
+
+    Args:
+        next: what a person would look at.
+        rung: the one that helps, None for none.
+    """
+
+    what: str
+    next: str = ""
+    rung: Rung | None = None
+
+
+def findings(state: NodeState) -> list[Finding]:
+    """Return what is wrong with a node, the worst first."""
+    found = []
+    helps = LEASES if state.stale and not state.refusals else None
+    for network in state.networks:
+        if network.exhausted:
+            held = f"{network.live} live, {network.stale} stale, {network.young + network.in_use} not to be told"
+            what = f"no address of {network.name} is free: {network.leases} leases for {network.usable} ({held})"
+            found.append(Finding(what, "" if helps else _exhausted(state), helps))
+        elif network.stale:
+            found.append(
+                Finding(f"{network.stale} of the {network.leases} leases of {network.name} are stale", "", helps)
+            )
+    found += [Finding(refusal.what, refusal.next or refusal.why) for refusal in state.refusals]
+    found += _configuration(state)
+    found += [
+        Finding(f"the pod {ping.pod} ({ping.ip}) does not answer the node: {ping.detail}", _POD)
+        for ping in state.pings
+        if not ping.ok
+    ][:20]
+    if state.waiting:
+        plural = "pods wait" if state.waiting != 1 else "pod waits"
+        found.append(Finding(f"{state.waiting} {plural} for a network", _WAITING, helps))
+    return found
+
+
+_POD = "whether the pod drops pings (a policy), else its route and neighbour entry in the evidence"
+_LEFTOVER = "whether that CNI is still wanted; it is left as it is"
+_WAITING = "the pod's events: kubectl describe pod; and the agent's log on this node"
+
+
+def _exhausted(state: NodeState) -> str:
+    if state.refusals:
+        return "first what is named below: until then nothing is released"
+    return "the node's podCIDR is too small for its pods, or the young leases become stale: look again in a while"
+
+
+def _configuration(state: NodeState) -> list[Finding]:
+    found = []
+    if state.network_ready is False:
+        agent = "whether the CNI's agent runs on this node, and its log"
+        found.append(Finding(f"the runtime says its network is not ready: {state.reason}", agent))
+    if state.missing:
+        found.append(
+            Finding(f"plugins are missing: {', '.join(state.missing)}", "the agent's init container copies them")
+        )
+    if state.loaded and state.network and state.loaded != state.network:
+        what = f"the runtime has {state.loaded} in use, but the first configuration is {state.conf} ({state.network})"
+        found.append(Finding(what, "which of the two is a leftover; the runtime takes the first by name"))
+    found += [
+        Finding(sentence, "whether that CNI is still wanted; it is left as it is") for sentence in state.leftovers
+    ]
+    return found
+
+
+def climb(state: NodeState, wanted: int | None = None) -> list[Rung]:
+    """Return the rungs to take on a node, lowest first; evidence goes before everything else.
+
+    Args:
+        state: the look at the node.
+        wanted: only up to this one; None: whichever helps.
+    """
+    if wanted == EVIDENCE.number:
+        return [EVIDENCE]
+    helps = any(finding.rung is LEASES for finding in findings(state))
+    if wanted is None and not helps:
+        return []
+    return [EVIDENCE, LEASES] if helps else [EVIDENCE]

@@ -1,0 +1,148 @@
+"""Findings, rungs and the comparison of before and after: tables over pure functions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tune_nodes.errors import UsageError
+from tune_nodes.recovery import guard, ladder, verify
+from tune_nodes.recovery.run import Limits, _file_name, chosen
+from tune_nodes.recovery.state import NetworkState, NodeState, Ping, Refusal, state_of
+from tune_nodes.recovery.view import PodsOfNode, read
+from tune_nodes.runs.models import NodeRecord, Outcome
+
+CONF = "/etc/cni/net.d/10-flannel.conflist"
+FULL = NetworkState("cbr0", leases=253, usable=253, free=0, live=5, stale=248)
+SOME = NetworkState("cbr0", leases=15, usable=253, free=238, live=5, stale=10)
+CLEAN = NetworkState("cbr0", leases=5, usable=253, free=248, live=5)
+WELL = NodeState("n1", "flannel", CONF, "cbr0", "cbr0", network_ready=True, sandboxes=7, networks=(CLEAN,))
+REFUSED = (
+    Refusal("cri", "the container runtime does not answer", "connection refused", "systemctl status containerd"),
+)
+SILENT = (Ping("10.244.1.3", "shop/cart-0", False, "no answer"),)
+
+
+@pytest.mark.parametrize(
+    ("state", "wanted", "rungs"),
+    [
+        (WELL, None, []),
+        (WELL, 0, [0]),
+        (WELL, 2, [0]),
+        (replace(WELL, networks=(FULL,)), None, [0, 2]),
+        (replace(WELL, networks=(SOME,)), None, [0, 2]),
+        (replace(WELL, networks=(FULL,)), 0, [0]),
+        (replace(WELL, networks=(FULL,), refusals=REFUSED), None, []),
+        (replace(WELL, networks=(FULL,), refusals=REFUSED), 2, [0]),
+        (replace(WELL, networks=(replace(FULL, stale=0),)), None, []),
+        (replace(WELL, network_ready=False), None, []),
+        (replace(WELL, pings=SILENT), None, []),
+    ],
+)
+def test_rungs(state: NodeState, wanted: int | None, rungs: list[int]) -> None:
+    assert [rung.number for rung in ladder.climb(state, wanted)] == rungs
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        (WELL, []),
+        (replace(WELL, networks=(FULL,)), ["no address of cbr0 is free: 253 leases for 253"]),
+        (replace(WELL, networks=(SOME,)), ["10 of the 15 leases of cbr0 are stale"]),
+        (replace(WELL, refusals=REFUSED), ["the container runtime does not answer"]),
+        (replace(WELL, network_ready=False, reason="cni plugin not initialized"), ["not ready: cni plugin not init"]),
+        (replace(WELL, missing=("portmap",)), ["plugins are missing: portmap"]),
+        (replace(WELL, loaded="multus"), ["the runtime has multus in use, but the first configuration is"]),
+        (replace(WELL, leftovers=("files of cilium: /var/lib/cilium",)), ["files of cilium"]),
+        (replace(WELL, pings=SILENT), ["the pod shop/cart-0 (10.244.1.3) does not answer the node"]),
+        (replace(WELL, waiting=2), ["2 pods wait for a network"]),
+    ],
+)
+def test_findings_say_what_is_wrong_and_where_to_look(state: NodeState, words: list[str]) -> None:
+    found = ladder.findings(state)
+    assert len(found) == len(words)
+    for finding, want in zip(found, words, strict=True):
+        assert want in finding.what
+        assert finding.next or finding.rung
+
+
+def test_what_is_better_is_good_and_what_is_lost_is_not() -> None:
+    before = replace(WELL, networks=(FULL,), waiting=1, pings=(Ping("10.0.0.2", "a/b", True),))
+    after = replace(WELL, waiting=0, pings=(Ping("10.0.0.2", "a/b", True), Ping("10.0.0.9", "a/c", False)))
+    assert verify.broken(verify.compare(before, after)) == []
+    lost = replace(after, pings=(Ping("10.0.0.2", "a/b", False),))
+    assert [row.what for row in verify.broken(verify.compare(before, lost))] == ["pods that answer the node"]
+    gone = replace(after, pings=())  # the pod ended meanwhile
+    assert verify.broken(verify.compare(before, gone)) == []
+
+
+@pytest.mark.parametrize(
+    ("after", "bad"),
+    [
+        (replace(WELL, networks=(SOME,)), "cbr0: stale leases"),
+        (replace(WELL, networks=(replace(FULL, stale=0),)), "cbr0: free addresses"),
+        (replace(WELL, networks=()), "cbr0: leases"),
+        (replace(WELL, sandboxes=None), "sandboxes"),
+        (replace(WELL, network_ready=False), "a new pod gets a network"),
+        (replace(WELL, waiting=3), "pods that wait for one"),
+    ],
+)
+def test_what_is_not_right_afterwards_is_named(after: NodeState, bad: str) -> None:
+    before = replace(WELL, networks=(FULL,), waiting=1)
+    assert bad in [row.what for row in verify.broken(verify.compare(before, after))]
+
+
+def test_names_are_the_inventorys_or_refused() -> None:
+    assert chosen(["b,a", "a"], ["a", "b", "c"]) == ["b", "a"]
+    for names in (["a*"], ["all"], ["A"], [""], []):
+        with pytest.raises(UsageError):
+            chosen(names, ["a", "b"])
+
+
+def test_control_plane_nodes_come_last() -> None:
+    roles = {"m1": ["control-plane"], "w1": ["worker"], "e1": ["etcd"], "w2": []}
+    assert guard.in_order(["m1", "w1", "e1", "w2"], roles) == ["w1", "w2", "m1", "e1"]
+
+
+def test_pods_in_the_api() -> None:
+    def pod(phase: str, ips: list[str], **more: object) -> dict[str, object]:
+        return {"metadata": {}, "spec": more, "status": {"phase": phase, "podIPs": [{"ip": ip} for ip in ips]}}
+
+    items = [
+        pod("Running", ["10.0.0.2", "FD00:0::2"]),
+        pod("Succeeded", ["10.0.0.3"]),
+        pod("Pending", []),
+        pod("Pending", [], hostNetwork=True),
+        pod("Running", ["nonsense"]),
+        {},
+    ]
+    assert read(items) == PodsOfNode(("10.0.0.2", "fd00::2"), 3)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=12), inner, max_size=4),
+    max_leaves=12,
+)
+PARTS = ("cni", "networks", "sandboxes", "leases", "refusals", "not_checked", "pings", "scan", "released")
+REPORT = st.dictionaries(st.sampled_from(PARTS), JSON, max_size=4)
+
+
+@given(REPORT)
+def test_any_report_of_a_node_is_survived(report: dict[str, object]) -> None:
+    record = NodeRecord(name="n1", outcome=Outcome.OK, host={"cni": report})
+    state = state_of(record)
+    ladder.findings(state)
+    assert verify.compare(state, state)
+
+
+@given(st.text())
+def test_any_name_becomes_part_of_one_file_name(name: str) -> None:
+    assert "/" not in _file_name(name) and len(_file_name(name)) < 120
+
+
+def test_limits_travel_as_text() -> None:
+    assert Limits(900, 2.5, 90).common("r")["between"] == "2.5"
