@@ -202,9 +202,14 @@ class Cluster:
         """Move a node's pods away; see :func:`tune_nodes.cluster.drain.drain`."""
         return drain.drain(self.api, node, timeout, cancelled, grace, force=force, delete_emptydir=delete_emptydir)
 
-    def missing(self, level: rights.Level) -> list[str]:
-        """Return the permissions of a level that we do not have: "create pods/eviction in all namespaces"."""
-        wanted = rights.required(level)
+    def missing(self, level: rights.Level, purpose: str = "") -> list[str]:
+        """Return the permissions of a level that we do not have: "create pods/eviction in all namespaces".
+
+        Args:
+            level: which.
+            purpose: only those of its manifest for this ("mtu"); "" for those that a run needs.
+        """
+        wanted = rights.optional(level, purpose) if purpose else rights.required(level)
         answers = self._side_by_side(self._has, wanted)
         return [str(right) for right, has in zip(wanted, answers, strict=True) if not has]
 

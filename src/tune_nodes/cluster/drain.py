@@ -80,6 +80,40 @@ def pods_on(api: Api, node: str, namespace: str = "") -> list[dict[str, Any]]:
     return list(api.items(Call("list", "pods", namespace=namespace), {"fieldSelector": f"spec.nodeName={node}"}))
 
 
+def evict(api: Api, pod: Pod, grace: int | None = None) -> str:
+    """Ask once for a pod to go.
+
+    Args:
+        api: the server.
+        pod: the pod; another of its name that was started meanwhile is not meant.
+        grace: seconds it gets to end; None: its own.
+
+    Returns:
+        "" where it goes or is gone, else why not now: a budget's words, as a rule.
+
+    Raises:
+        ClusterError: pods cannot be evicted at all.
+    """
+    options: dict[str, Any] = {"preconditions": {"uid": pod.uid}}
+    if grace is not None:
+        options["gracePeriodSeconds"] = grace
+    body = {
+        "apiVersion": "policy/v1",
+        "kind": "Eviction",
+        "metadata": {"name": pod.name, "namespace": pod.namespace},
+        "deleteOptions": options,
+    }
+    try:
+        api.post(Call("create", "pods/eviction", namespace=pod.namespace, name=pod.name), body)
+    except ClusterError as problem:
+        if problem.code in (NOT_FOUND, CONFLICT):
+            return ""  # it is gone, or another has its name
+        if problem.code not in (SERVER, UNREACHABLE) and not _terminating(problem):
+            raise
+        return _said(problem)
+    return ""
+
+
 class _Drain:
     """One drain under way: what is left, what was asked to go, and what was said about the rest."""
 
@@ -106,25 +140,10 @@ class _Drain:
             self.evicted += 1
 
     def _evict(self, uid: str, pod: Pod) -> None:
-        body: dict[str, Any] = {
-            "apiVersion": "policy/v1",
-            "kind": "Eviction",
-            "metadata": {"name": pod.name, "namespace": pod.namespace},
-            # A pod of the same name that was started meanwhile is not meant.
-            "deleteOptions": {"preconditions": {"uid": uid}},
-        }
-        if self._grace is not None:
-            body["deleteOptions"]["gracePeriodSeconds"] = self._grace
-        try:
-            self._api.post(Call("create", "pods/eviction", namespace=pod.namespace, name=pod.name), body)
-        except ClusterError as problem:
-            if problem.code in (NOT_FOUND, CONFLICT):
-                self._asked.add(uid)  # it is gone, or another has its name
-                return
-            if problem.code not in (SERVER, UNREACHABLE) and not _terminating(problem):
-                raise
-            self._refused[uid] = _said(problem)
-            self._next[uid] = float("inf") if _SEVERAL_BUDGETS in self._refused[uid] else time.monotonic() + RETRY
+        refused = evict(self._api, pod, self._grace)
+        if refused:
+            self._refused[uid] = refused
+            self._next[uid] = float("inf") if _SEVERAL_BUDGETS in refused else time.monotonic() + RETRY
             return
         self._refused.pop(uid, None)
         self._asked.add(uid)
