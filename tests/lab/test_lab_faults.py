@@ -13,6 +13,7 @@ import pytest
 
 from tune_nodes.errors import TuneError, UsageError
 from tune_nodes.lab import FAULTS, Lab, LabNode, once
+from tune_nodes.lab.command import run
 from tune_nodes.lab.faults import DELAY, DRIFT_KEY, DRIFT_VALUE, FOREIGN_FILE, FOREIGN_KEY
 
 MakeLab = Callable[..., Lab]
@@ -76,21 +77,82 @@ def test_no_ssh_cuts_open_connections_too_and_leaves_the_node_alone(lab3: Lab) -
     assert (node.etc(), node.sysctls(), node.sshd) == (etc, sysctls, sshd)
 
 
-def test_mtu_blackhole_swallows_only_what_is_too_large_and_new_logins_hang(lab3: Lab) -> None:
+def arrives(sender: LabNode, target: LabNode, size: int, six: bool = False) -> bool:
+    """Say whether an echo request of this size arrives, however its reply fares; counted by the target's kernel."""
+
+    def heard() -> int:
+        name = "Icmp6InEchos" if six else "IcmpInEchos"
+        return next(int(line.split()[1]) for line in target.run(["nstat", "-az", name]).stdout.splitlines()[1:])
+
+    before = heard()
+    address = f"fd77::{target.number}" if six else target.address
+    sender.run(["ping", "-c1", "-W1", "-Mdo", f"-s{size - (48 if six else 28)}", address], check=False)
+    return heard() > before
+
+
+def with_six(nodes: list[LabNode]) -> None:
+    for node in nodes:
+        node.run(["ip", "-6", "addr", "replace", f"fd77::{node.number}/64", "dev", "eth0", "nodad"])
+
+
+BOTH, INWARD, OUTWARD = "mtu-blackhole", "mtu-blackhole-in", "mtu-blackhole-out"
+
+
+@pytest.mark.parametrize(
+    ("fault", "inward", "outward"), [(BOTH, False, False), (INWARD, False, True), (OUTWARD, True, False)]
+)
+def test_mtu_blackhole_swallows_what_is_too_large_in_its_direction_only(
+    lab3: Lab, fault: str, inward: bool, outward: bool
+) -> None:
+    node, other, third = lab3.nodes
+    with_six([node, other])
+    seen = node.etc(), node.sysctls(), node.run(["ip", "-j", "link"]).stdout
+    with session(node) as say:
+        node.break_(fault)
+        for six in (False, True):
+            assert arrives(other, node, 1400, six)
+            assert arrives(node, other, 1400, six)
+            assert arrives(other, node, 1401, six) is inward
+            assert arrives(node, other, 1401, six) is outward
+        assert not ping(node, str(lab3.state.layout.gateway), 1401)
+        assert ping(other, third.address, 1500), "the others are as they were"
+        say("still here")
+        assert node.ssh(["wc", "-c"], input="x" * 300_000).stdout.strip() == "300000", "this machine is spared"
+    assert (node.etc(), node.sysctls(), node.run(["ip", "-j", "link"]).stdout) == seen
+    assert node.run(["nft", "list", "ruleset"]).stdout == ""
+    node.heal(fault)
+    assert ping(node, other.address, 1500)
+    hub = ["ip", "-n", lab3.state.layout.hub, "-br", "link"]
+    left = {line.split("@")[0].split()[0] for line in run(hub).stdout.splitlines()}
+    assert left == {"lo", "br0", "uplink", "n1", "n2", "n3"}
+
+
+def test_a_hop_before_ssh_hangs_new_logins_and_lets_small_segments_pass(lab3: Lab) -> None:
     node, other, _ = lab3.nodes
     with session(node) as say:
-        node.break_("mtu-blackhole")
-        assert ping(node, other.address, 1400)
-        assert not ping(node, other.address, 1401)
+        node.break_("mtu-blackhole-ssh")
         say("small packets pass")
         # The well-known sign of it: TCP connects and then hangs, in the key exchange's first large packet.
         assert not answers(node)
-        other_way = other.run(["ping", "-c1", "-W1", "-Mdo", "-s1472", node.address], check=False)
-        assert other_way.returncode != 0
-    node.heal("mtu-blackhole")
-    assert ping(node, other.address, 1500)
-    assert node.ssh(["wc", "-c"], input="x" * 300_000).stdout.strip() == "300000"
-    assert node.run(["nft", "list", "ruleset"]).stdout == ""
+    # Segments that fit pass even where TCP hands a NIC many of them at once: the hop judges packets, as a wire does.
+    node.run(["ip", "route", "replace", other.address, "dev", "eth0", "mtu", "1300"])
+    assert _sent(node, other, 200_000) == 200_000
+    node.run(["ip", "route", "del", other.address])
+
+
+def _sent(sender: LabNode, target: LabNode, count: int) -> int:
+    """Return how many of ``count`` bytes arrive over TCP within 10 s."""
+    take = (
+        "import socket; s = socket.create_server(('', 4711)); print(flush=True); s.settimeout(10); c, _ = s.accept();"
+        f"c.settimeout(10); n = 0\nwhile n < {count}: n += len(c.recv(65536))\nprint(n)"
+    )
+    give = f"import socket; socket.create_connection(('{target.address}', 4711), 5).sendall(b'x' * {count})"
+    enter = ["ip", "netns", "exec", target.netns, "python3", "-c", take]
+    with subprocess.Popen(enter, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        sender.run(["python3", "-c", give], timeout=20)
+        return int(process.stdout.read())
 
 
 def test_slow_delays_each_command_and_passes_input_through(lab3: Lab) -> None:
@@ -111,6 +173,9 @@ def test_hang_logs_in_and_says_nothing(lab3: Lab) -> None:
     assert not answers(node)
     with pytest.raises(UsageError, match="hang already"):
         node.break_("slow")
+    node.break_(INWARD)
+    with pytest.raises(UsageError, match="mtu-blackhole-in already"):
+        node.break_(OUTWARD)
     node.heal()
     assert answers(node)
 
@@ -154,14 +219,18 @@ def test_foreign_sysctl_is_file_and_value_and_leaves_no_trace(lab3: Lab) -> None
 
 def test_a_fault_outside_the_node_outlasts_its_power(make_lab: MakeLab) -> None:
     node = make_lab(2).nodes[0]
+    other = node.lab.nodes[1]
     for fault in ("no-ssh", "drift", "mtu-blackhole"):
         node.break_(fault)
         node.break_(fault)  # again is no error
     node.power_cycle()
-    assert node.faults == ["no-ssh"]
+    assert sorted(node.faults) == ["mtu-blackhole", "no-ssh"]
     assert not answers(node)
+    assert ping(node, other.address, 1400)
+    assert not ping(node, other.address, 1401)
     node.heal()
     assert answers(node)
+    assert ping(node, other.address, 1500)
 
 
 def test_what_does_not_exist_is_refused_by_name(lab3: Lab) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tune_nodes.errors import TuneError
+from tune_nodes.lab import hop
 from tune_nodes.lab.command import run
 from tune_nodes.lab.filesystem import authorize
 from tune_nodes.lab.model import Layout
@@ -20,7 +21,6 @@ from tune_nodes.lab.process import netns_of, signal_members
 if TYPE_CHECKING:
     from tune_nodes.lab.node import LabNode
 
-BLACKHOLE_ABOVE = 1400  # bytes of IP packet that still pass
 DELAY = 3  # seconds before a slow node begins a command
 
 DRIFT_KEY, DRIFT_VALUE = "net.core.somaxconn", "128"
@@ -32,6 +32,8 @@ FOREIGN_TEXT = f"# Set by someone else's installer.\n{FOREIGN_KEY} = {FOREIGN_VA
 _FORCED = 'exec "$SHELL" -c "${SSH_ORIGINAL_COMMAND:-exec $SHELL -l}"'
 _SLOW = f"sleep {DELAY}; {_FORCED}"
 _HANG = "exec sleep infinity"
+
+_SWALLOWS = f"one hop swallows packets above {hop.LIMIT} bytes"
 
 Data = dict[str, Any]
 
@@ -54,16 +56,6 @@ def hub_rules(cut: Iterable[str]) -> str:
     return f"{table}\ndelete {table}\n" + (f"{table} {{\n{chain}}}\n" if ports else "")
 
 
-def blackhole_rules(on: bool) -> str:
-    """Return the rules for nft in a node: frames from the wire above the limit vanish, without a word to the sender."""
-    table = "table netdev tn_lab"
-    body = (
-        f"{table} {{\n  chain wire {{\n    type filter hook ingress device eth0 priority 0\n"
-        f"    ip length > {BLACKHOLE_ABOVE} drop\n  }}\n}}\n"
-    )
-    return f"{table}\ndelete {table}\n" + (body if on else "")
-
-
 def apply_hub_rules(layout: Layout, cut: Iterable[int]) -> None:
     """Make the hub drop ssh to and from the nodes of these numbers, and nothing else."""
     rules = hub_rules(layout.port(number) for number in cut)
@@ -83,22 +75,17 @@ def _join(node: LabNode, data: Data) -> None:
     apply_hub_rules(node.lab.state.layout, _others_cut(node))
 
 
-def _segmentation(node: LabNode, state: str) -> None:
-    # Offloaded segments would reach the node as one giant frame, which no wire carries and the rule would misjudge.
-    layout = node.lab.state.layout
-    port = layout.port(node.number)
-    run(["ip", "netns", "exec", layout.hub, "ethtool", "-K", port, "tso", state, "gso", state])
+def _blackhole(inward: bool, outward: bool, ssh: bool = False) -> Callable[[LabNode], Data]:
+    def apply(node: LabNode) -> Data:
+        layout = node.lab.state.layout
+        hop.insert(layout, node.number, inward, outward, None if ssh else layout.controller)
+        return {}
 
-
-def _blackhole(node: LabNode) -> Data:
-    _segmentation(node, "off")
-    node.run(["nft", "-f", "-"], input=blackhole_rules(True))
-    return {}
+    return apply
 
 
 def _fill_blackhole(node: LabNode, data: Data) -> None:
-    node.run(["nft", "-f", "-"], input=blackhole_rules(False))
-    _segmentation(node, "on")
+    hop.remove(node.lab.state.layout, node.number)
 
 
 def _force(command: str) -> Callable[[LabNode], Data]:
@@ -152,7 +139,20 @@ def _unforeign(node: LabNode, data: Data) -> None:
 FAULTS: dict[str, Fault] = {
     "no-ssh": Fault("ssh is cut, open connections too; the node and its sshd go on", _cut, _join),
     "mtu-blackhole": Fault(
-        f"packets above {BLACKHOLE_ABOVE} bytes to the node vanish silently", _blackhole, _fill_blackhole
+        f"{_SWALLOWS} between the node and the others, both ways; ssh goes on",
+        _blackhole(inward=True, outward=True),
+        _fill_blackhole,
+    ),
+    "mtu-blackhole-in": Fault(
+        f"{_SWALLOWS} on their way to the node", _blackhole(inward=True, outward=False), _fill_blackhole
+    ),
+    "mtu-blackhole-out": Fault(
+        f"{_SWALLOWS} on their way from the node", _blackhole(inward=False, outward=True), _fill_blackhole
+    ),
+    "mtu-blackhole-ssh": Fault(
+        f"{_SWALLOWS} to and from the node, this machine's too: new logins hang",
+        _blackhole(inward=True, outward=True, ssh=True),
+        _fill_blackhole,
     ),
     "slow": Fault(f"each new connection's command begins {DELAY} s late", _force(_SLOW), _unforce),
     "hang": Fault("each new connection logs in and then hangs", _force(_HANG), _unforce),
@@ -163,7 +163,9 @@ FAULTS: dict[str, Fault] = {
     ),
 }
 
-#: These replace each other: both are the command that sshd runs at a login.
-FORCED = ("slow", "hang")
+#: A node has one hop of its own.
+HOPS = ("mtu-blackhole", "mtu-blackhole-in", "mtu-blackhole-out", "mtu-blackhole-ssh")
+#: Of each group a node has one fault at most, with the reason.
+EXCLUSIVE = ((("slow", "hang"), "a login has one forced command"), (HOPS, "there is one hop"))
 #: Gone after the power was cut; the other faults lie outside the node or on its disk.
-RUNTIME_ONLY = ("mtu-blackhole", "freeze", "drift")
+RUNTIME_ONLY = ("freeze", "drift")

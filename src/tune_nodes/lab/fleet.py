@@ -9,10 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tune_nodes.errors import TuneError, UsageError
-from tune_nodes.lab import boot, filesystem, inventory, network, requirements, state
+from tune_nodes.lab import boot, filesystem, hop, inventory, network, requirements, state
 from tune_nodes.lab.account import USER
 from tune_nodes.lab.command import explain, run
-from tune_nodes.lab.faults import FAULTS, FORCED, RUNTIME_ONLY, Fault, apply_hub_rules
+from tune_nodes.lab.faults import EXCLUSIVE, FAULTS, HOPS, RUNTIME_ONLY, Fault, apply_hub_rules
 from tune_nodes.lab.filesystem import NodeFiles
 from tune_nodes.lab.model import LabState, Layout, NodeState, NodeStatus, check_name, check_size
 from tune_nodes.lab.node import LabNode
@@ -234,7 +234,7 @@ class Lab:
         for node in dead:
             self._power_off(found, node)
         if dead:
-            network.add_cables(found.layout, [node.number for node in dead], found.queues)
+            self._cable(found, dead)
             self._start(found, dead)
 
     def _write_inventory(self, found: LabState, target: Path) -> None:
@@ -294,8 +294,14 @@ class Lab:
             found = self.state
             node = next(node for node in found.nodes if node.name == name)
             self._power_off(found, node)
-            network.add_cables(found.layout, [node.number], found.queues)
+            self._cable(found, [node])
             self._start(found, [node])
+
+    def _cable(self, found: LabState, nodes: list[NodeState]) -> None:
+        """Lead new cables to nodes that boot again, through the hops they had."""
+        network.add_cables(found.layout, [node.number for node in nodes], found.queues)
+        for number in (node.number for node in nodes if set(HOPS) & set(node.faults)):
+            hop.rejoin(found.layout, number)
 
     def _power_off(self, found: LabState, node: NodeState) -> None:
         netns = found.layout.netns(node.number)
@@ -314,10 +320,9 @@ class Lab:
         with state.locked(self.directory):
             if fault in node.faults:
                 return
-            if fault in FORCED and (other := set(FORCED) & set(node.faults)):
-                raise UsageError(
-                    f"{name} is {other.pop()} already", "a login has one forced command", f"tune-nodes lab heal {name}"
-                )
+            for group, why in EXCLUSIVE:
+                if fault in group and (other := set(group) & set(node.faults)):
+                    raise UsageError(f"{name} is {other.pop()} already", why, f"tune-nodes lab heal {name}")
             data = chosen.apply(node)
             found = self.state
             found.nodes[node.number - 1].faults[fault] = data

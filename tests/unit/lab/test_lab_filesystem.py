@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from tune_nodes.errors import TuneError
 from tune_nodes.lab import account
 from tune_nodes.lab.boot import listens
-from tune_nodes.lab.faults import blackhole_rules, hub_rules
+from tune_nodes.lab.faults import hub_rules
 from tune_nodes.lab.filesystem import NodeFiles, authorize, fstab, readonly_mounts
+from tune_nodes.lab.hop import rules as hop_rules
 from tune_nodes.lab.model import Layout
 from tune_nodes.lab.network import cable_batch, node_batch
 from tune_nodes.lab.node import sysctl_path, tree
@@ -145,8 +146,12 @@ def test_a_listener_on_port_22_is_seen() -> None:
 def test_rules_name_the_cut_ports_and_vanish_without() -> None:
     assert "oifname n2 tcp dport 22 drop" in hub_rules(["n2", "n10"])
     assert "drop" not in hub_rules([])
-    assert "ip length > 1400 drop" in blackhole_rules(True)
-    assert "drop" not in blackhole_rules(False)
+    spared = hop_rules(2, inward=True, outward=False, spared=Layout("lab", 1).controller)
+    assert "device p2" in spared
+    assert "device h2" not in spared
+    assert spared.index("ip saddr 10.77.7.254 accept") < spared.index("ip length > 1400 drop")
+    assert "accept" not in hop_rules(2, inward=True, outward=True, spared=None)
+    assert hop_rules(2, inward=True, outward=True, spared=None).count("ip6 length > 1360 drop") == 2
 
 
 def test_wires() -> None:

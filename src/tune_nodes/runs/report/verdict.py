@@ -75,6 +75,8 @@ def _counts(run: RunRecord) -> str:
     counts = {outcome: run.count(outcome) for outcome in _ORDER if run.count(outcome)}
     if not counts:
         return "No node took part"
+    if run.verb == "probe":
+        return _paths(run)
     if set(counts) == {Outcome.OK} and run.verb != "rollback":
         total = counts[Outcome.OK]
         every = "The only node is" if total == 1 else f"All {total:,} nodes are"
@@ -85,6 +87,14 @@ def _counts(run: RunRecord) -> str:
     ]
     unwell = _unwell(run)
     return ", ".join(parts) + (f"; {count(unwell, 'node')} not well afterwards" if unwell else "")
+
+
+def _paths(run: RunRecord) -> str:
+    measured = [path for path in run.paths if path.exact]
+    good = sum(path.exact == "pass" for path in measured)
+    line = f"{good:,} of {count(len(measured), 'path')} carry what is sent over them"
+    lost = run.count(Outcome.UNREACHABLE)
+    return line + (f"; {count(lost, 'node')} unreachable" if lost else "")
 
 
 def _unwell(run: RunRecord) -> int:
@@ -107,7 +117,8 @@ def _stopped(run: RunRecord) -> str:
 
 
 def _tone(run: RunRecord) -> str:
-    if any(run.count(o) for o in (Outcome.FAILED, Outcome.REVERTED, Outcome.UNREACHABLE)) or _unwell(run):
+    bad = any(run.count(o) for o in (Outcome.FAILED, Outcome.REVERTED, Outcome.UNREACHABLE))
+    if bad or _unwell(run) or run.path_faults:
         return "bad"
     waiting = (Outcome.REFUSED, Outcome.QUARANTINED, Outcome.SKIPPED, Outcome.PENDING)
     if run.stopped or run.exit_code or run.finished is None or any(run.count(o) for o in waiting):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ..models import NodeRecord, Outcome, ProbeRecord, RunRecord
 from .cluster import ClusterBox, Short, box, looked_into, node_facts, shorts
 from .looks import OUTCOMES, TROUBLE, UNWELL, Look, rank, status_look
+from .paths import Paths, path_section
 from .plans import Plan, Row, Use, share, tally
 from .text import Clipped, clip, count, moment, natural, plain, seconds, utc
 from .verdict import Command, Verdict, commands, exit_words, verdict
@@ -84,6 +85,7 @@ class View:
     pods: list[Short]
     pods_more: int
     pods_seen: int
+    paths: Paths | None
 
 
 def view(run: RunRecord) -> View:
@@ -120,6 +122,7 @@ def view(run: RunRecord) -> View:
         pods=pods,
         pods_more=more,
         pods_seen=looked_into(run.nodes.values()),
+        paths=path_section(run),
     )
 
 
