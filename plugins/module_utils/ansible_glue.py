@@ -29,16 +29,24 @@ def request(op: str, params: Mapping[str, Any], **fields: Any) -> Dict[str, Any]
     return found
 
 
-def run_node_module(module: AnsibleModule, families: Sequence[Family], raw: Mapping[str, List[Dict[str, Any]]]) -> None:
+def run_node_module(
+    module: AnsibleModule,
+    families: Sequence[Family],
+    raw: Mapping[str, List[Dict[str, Any]]],
+    returned: Sequence[str] = (),
+) -> None:
     """Plan or apply a module's settings and exit.
 
     Args:
+        module: as Ansible runs it.
         families: what this module plans.
         raw: family -> raw settings.
+        returned: fields of the node's result that are returned besides the usual ones, where it has them.
     """
     layers = [dict(raw, profile="module", match=None)]
     op = "plan" if module.check_mode else "apply"
-    answer(module, handle(request(op, module.params, layers=layers), families))
+    result = handle(request(op, module.params, layers=layers), families)
+    answer(module, result, **{name: result[name] for name in returned if name in result})
 
 
 def answer(module: AnsibleModule, result: Mapping[str, Any], **more: Any) -> None:

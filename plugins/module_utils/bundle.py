@@ -24,7 +24,7 @@ CODE_DIR = "/var/lib/tune-nodes/code"
 BOOT_LINK = "/var/lib/tune-nodes/boot.pyz"
 KEEP = 5  # versions kept beside those a transaction still names
 #: Sub-packages that travel. Recovery code has bundles of its own.
-_PARTS = ("sysctl", "nic", "mtu", "transaction")
+_PARTS = ("sysctl", "nic", "mtu", "paths", "transaction")
 _LEFT_OUT = ("ansible_glue.py",)
 _MAIN = "from %s.node import main\nmain()\n" % PACKAGE
 

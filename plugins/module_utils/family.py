@@ -32,6 +32,10 @@ class Family:
         """Decide (pure): one change for each setting, in the order they must be applied."""
         raise NotImplementedError
 
+    def first_round(self, settings: Sequence[Any]) -> Sequence[Any]:
+        """Return the settings as they hold in the first of two rounds (pure); most need one only."""
+        return settings
+
     def read(self, key: str, host: Host) -> Optional[str]:
         """Return the canonical value the node holds now, None if absent. Raises NodeError."""
         raise NotImplementedError

@@ -17,7 +17,7 @@ from .host import Host
 from .model import Change
 from .mtu.family import FAMILY as MTU
 from .nic.family import FAMILY as NIC_QUEUES
-from .probe import gateways, ping
+from .probe import gateways, ping_gateway
 
 GATEWAY_WAIT = 20.0  # seconds for the gateway to answer again after a change of a network device
 #: Families of network devices: applied only to those they were confirmed on, and undone where they cut the node off.
@@ -76,7 +76,7 @@ def _write(family: Family, change: Change, host: Host) -> bool:
 
 def _answering_gateways(host: Host) -> List[Tuple[str, str]]:
     """Return the default gateways that answer now: many never do, and those prove nothing."""
-    return [(name, address) for name, address in gateways(host) if ping(address, interface=name, tries=1)["ok"]]
+    return [(name, address) for name, address in gateways(host) if ping_gateway(name, address, tries=1)["ok"]]
 
 
 def _undo_unless_gateway(
@@ -84,7 +84,7 @@ def _undo_unless_gateway(
 ) -> None:
     limit = time.monotonic() + GATEWAY_WAIT
     while time.monotonic() < limit:
-        if any(ping(address, interface=name, tries=1)["ok"] for name, address in answered):
+        if any(ping_gateway(name, address, tries=1)["ok"] for name, address in answered):
             return
         time.sleep(1.0)
     for change in reversed(written):

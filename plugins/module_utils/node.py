@@ -30,6 +30,8 @@ def check_request(request: Mapping[str, Any]) -> None:
     wrong += [name for name in _TEXTS if not isinstance(request.get(name) or "", str)]
     if not isinstance(request.get("labels") or {}, dict):
         wrong.append("labels")
+    if not isinstance(request.get("hold", False), bool):
+        wrong.append("hold")
     if wrong:
         raise NodeError(
             "this request cannot be understood", "not of the wanted kind: " + ", ".join(wrong), code="usage"

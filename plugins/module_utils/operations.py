@@ -7,12 +7,13 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 
-from . import match, persist, pods, probe
+from . import match, persist, podmtu, pods, probe
 from .errors import NodeError
 from .families import TUNING
 from .family import Family
 from .host import Host
 from .model import SCHEMA, Change, plan_hash
+from .mtu.model import grows
 from .transaction import session
 from .transaction.commit import kept_before
 from .transaction.restore import family_of, resolve, revert
@@ -33,6 +34,8 @@ class Planned:
     files: List[Change] = field(default_factory=list)
     why: List[str] = field(default_factory=list)
     catalogue: str = ""
+    #: Of the first of two rounds: the whole change, which is what was reviewed.
+    whole: List[Change] = field(default_factory=list)
 
     def all(self) -> List[Change]:
         """Return every change, files last."""
@@ -44,7 +47,7 @@ class Planned:
 
     def hash(self, host: Host) -> str:
         """Return the plan's hash."""
-        return plan_hash(host.machine_id, self.catalogue, self.all())
+        return plan_hash(host.machine_id, self.catalogue, self.whole or self.all())
 
 
 @dataclass
@@ -111,9 +114,14 @@ def make_plan(call: Call) -> Planned:
         family = family_of(name, call.families)
         parsed = family.parse(raw)
         observation = family.observe(parsed, call.host)
+        if call.request.get("hold"):
+            planned.whole.extend(family.plan(parsed, observation))
+            parsed = list(family.first_round(parsed))
         planned.changes.extend(family.plan(parsed, observation))
         planned.catalogue += "%s=%s;" % (name, family.catalogue_version)
     kept = persist.load(call.host)
+    if planned.whole:
+        planned.whole.extend(persist.plan(persist.merge(kept, planned.whole), call.host))
     planned.files = persist.plan(persist.merge(kept, planned.changes), call.host)
     return planned
 
@@ -137,7 +145,8 @@ def op_plan(call: Call) -> Result:
     probes = call.timed("probe", lambda: probe.run_probes(call.request.get("probes") or [], call.host))
     wishes = pods.wishes_of(planned.changes)
     short = call.timed("pods", lambda: pods.short_of(wishes, call.host, call.warnings))
-    return call.result(planned, probes=probes, pods=short, transactions=_open(call))
+    stale = call.timed("pods", lambda: podmtu.stale(planned.changes, call.host, call.warnings))
+    return call.result(planned, probes=probes, pods=short, stale_pods=stale, transactions=_open(call))
 
 
 def _open(call: Call) -> List[Dict[str, Any]]:
@@ -167,6 +176,7 @@ def op_apply(call: Call) -> Result:
     if not planned.pending() and not joined:
         session.refuse_if_busy(call.store)
         return call.result(planned, probes=probes)
+    _refuse_into_black_hole(planned, probes)
     persist.check_writable(planned.files, call.host)  # a node that cannot keep it is not even touched
     store = call.store
     store.create_dirs()
@@ -181,6 +191,21 @@ def op_apply(call: Call) -> Result:
             files = call.timed("confirm", lambda: session.confirm(store, tx, TUNING, call.host, local=True))
             planned.files = files or planned.files
     return call.result(planned, tx, probes=probes)
+
+
+def _refuse_into_black_hole(planned: Planned, probes: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse larger packets where those of today's size are lost already: no later probe would tell. Raises NodeError.
+
+    A probe that fails beforehand is not asked for afterwards.
+    """
+    hidden = probe.swallowed(probes) if grows(planned.changes) else []
+    if hidden:
+        raise NodeError(
+            "packets of the full size are lost between this node and %s" % ", ".join(hidden),
+            "small ones arrive, those of the path's MTU do not: a hop swallows them, so a larger MTU cannot be proved",
+            "find the hop (tune-nodes probe), mend it, then run again",
+            code="unsupported",
+        )
 
 
 def _arm(call: Call, store: Store, window: float) -> Tx:
@@ -322,8 +347,15 @@ def op_observe(call: Call) -> Result:
 
 
 def op_probe(call: Call) -> Result:
-    """Run probes and nothing else."""
-    return call.result(probes=probe.run_probes(call.request.get("probes") or [], call.host))
+    """Run probes and nothing else; with ``paths`` also say what paths from here carry."""
+    probes = probe.run_probes(call.request.get("probes") or [], call.host)
+    wanted = call.request.get("paths")
+    if not isinstance(wanted, Mapping):
+        return call.result(probes=probes)
+    from .paths.answer import answer  # seldom needed, and dear to load on every start
+
+    found = call.timed("paths", lambda: answer(wanted, call.host))
+    return call.result(probes=probes, paths=found)
 
 
 OPERATIONS: Dict[str, Callable[[Call], Result]] = {

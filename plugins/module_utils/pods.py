@@ -103,7 +103,7 @@ def running(host: Host) -> List[Pod]:
     return sorted(found)
 
 
-def _setns() -> Setns:
+def setns_call() -> Setns:
     """Return setns(2). Raises NodeError where this Python cannot call it."""
     native: Optional[Setns] = getattr(os, "setns", None)  # since Python 3.12
     if native is not None:
@@ -136,7 +136,29 @@ def read(pod: Pod, keys: Iterable[str], host: Host, limit: float = LIMIT) -> Dic
         NodeError: code ``gone``: the pod ended meanwhile; else it cannot be read, or did not answer within ``limit``
             seconds.
     """
-    setns = _setns()
+    return within(pod, lambda: _look(keys, host), host, limit, _unreadable)
+
+
+def within(
+    pod: Pod,
+    work: Callable[[], Mapping[str, Any]],
+    host: Host,
+    limit: float = LIMIT,
+    failed: Callable[[str], NodeError] = lambda why: NodeError("the pod's network cannot be entered", why),
+) -> Dict[str, Any]:
+    """Return what ``work`` returns in the pod's network and UTS namespaces, where a child of this process goes.
+
+    Args:
+        pod: the pod.
+        work: runs in the child, and in nothing else of this process; an OSError of it is a failure.
+        host: the node.
+        limit: seconds after which the child is killed; at most LIMIT.
+        failed: makes the error of a reason.
+
+    Raises:
+        NodeError: code ``gone``: the pod ended meanwhile; else what ``failed`` made.
+    """
+    setns = setns_call()
     try:
         with contextlib.ExitStack() as stack:
             net = _open(pod, "net", host)
@@ -145,17 +167,17 @@ def read(pod: Pod, keys: Iterable[str], host: Host, limit: float = LIMIT) -> Dic
             stack.callback(os.close, uts)
             if os.fstat(net).st_ino != pod.netns:
                 raise _gone()  # the number belongs to another process now
-            said = _ask(lambda: _look(setns, net, uts, keys, host), limit)
+            said = _ask(lambda: _entered(setns, net, uts, work), limit)
     except (FileNotFoundError, ProcessLookupError) as exc:
         raise _gone() from exc
     except OSError as exc:
-        raise _unreadable(exc.strerror or str(exc)) from exc
+        raise failed(exc.strerror or str(exc)) from exc
     try:
         found: Dict[str, Any] = json.loads(said.decode("ascii"))
     except ValueError as exc:
-        raise _unreadable("no answer within %g seconds" % limit) from exc
+        raise failed("no answer within %g seconds" % limit) from exc
     if found.get("error"):
-        raise _unreadable(str(found["error"]))
+        raise failed(str(found["error"]))
     return found
 
 
@@ -167,10 +189,15 @@ def _gone() -> NodeError:
     return NodeError("the pod ended while it was looked at", code="gone")
 
 
-def _look(setns: Setns, net: int, uts: int, keys: Iterable[str], host: Host) -> Dict[str, Any]:
-    """Enter the namespaces and read. In the child only: there is no way back."""
+def _entered(setns: Setns, net: int, uts: int, work: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Enter the namespaces and work there. In the child only: there is no way back."""
     setns(net, _NEWNET)
     setns(uts, _NEWUTS)
+    return work()
+
+
+def _look(keys: Iterable[str], host: Host) -> Dict[str, Any]:
+    """Read keys and the name of the namespaces that this process is in."""
     values: Dict[str, str] = {}
     for key in keys:
         # /proc/sys/net shows the namespace of whoever opens a file there, whichever /proc it is.
@@ -238,6 +265,16 @@ def _without_child(call: Callable[[], Any]) -> None:
         call()
 
 
+def has_kubelet(host: Host) -> bool:
+    """Tell whether pods that run here may be this node's."""
+    return any(name in host.processes for name in _KUBELETS)
+
+
+def own(host: Host) -> List[Pod]:
+    """Return the pods of this node's kubelet that have a network of their own, oldest first."""
+    return [pod for pod in running(host) if not _nested(pod, host)]
+
+
 def wishes_of(changes: Sequence[Change]) -> List[Wish]:
     """Return the sysctl wishes of a plan that this node fulfils or will, with the values it has then."""
     return [
@@ -273,10 +310,9 @@ def short_of(wishes: Sequence[Wish], host: Host, warnings: List[str]) -> List[Di
         ``uid``, ``name`` and ``values`` (see :func:`sysctl.reach.compare`).
     """
     wishes = [wish for wish in wishes if matters(wish[0])]
-    if not wishes or not any(name in host.processes for name in _KUBELETS):
+    if not wishes or not has_kubelet(host):
         return []
-    ours = (pod for pod in running(host) if not _nested(pod, host))
-    for pod in itertools.islice(ours, _TRIES):
+    for pod in itertools.islice(own(host), _TRIES):
         try:
             found = read(pod, [setting.key for setting, _value in wishes], host)
         except NodeError as exc:

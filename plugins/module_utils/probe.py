@@ -12,9 +12,9 @@ import socket
 import struct
 import threading
 import time
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
-from . import probe_kubelet
+from . import pod_connect, probe_kubelet
 from .errors import NodeError
 from .host import Host, read_text
 
@@ -92,6 +92,24 @@ def path_mtu(family: int, sockaddr: Any) -> int:
         return sock.getsockopt(socket.IPPROTO_IPV6, _IPV6_MTU)
 
 
+#: Addresses kept for documentation (RFC 5737, RFC 3849): the default route leads to them. Nothing is sent there.
+_BEYOND: Mapping[int, str] = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}
+
+
+def ping_gateway(interface: str, address: str, tries: int = _TRIES) -> Dict[str, Any]:
+    """Ping a default gateway as :func:`ping` does, at the size that the default route lets pass.
+
+    A gateway may take less than its neighbours on the link, and then the default route has an MTU of its own.
+    """
+    size: Optional[int] = None
+    try:
+        family, sockaddr = _resolve(address, interface)
+        size = min(path_mtu(family, sockaddr), path_mtu(family, (_BEYOND[family], 9)))
+    except (OSError, ValueError):
+        size = None  # no route to anywhere: ping says why
+    return ping(address, size, interface, tries)
+
+
 def ping(address: str, size: Optional[int] = None, interface: str = "", tries: int = _TRIES) -> Dict[str, Any]:
     """Send echo requests of ``size`` bytes (IP header included; None: the path's MTU) with DF set.
 
@@ -109,6 +127,16 @@ def ping(address: str, size: Optional[int] = None, interface: str = "", tries: i
     except (OSError, ValueError) as exc:  # ValueError: an address that is none (NUL, bad IDNA)
         return {"ok": False, "detail": getattr(exc, "strerror", None) or str(exc), "ms": None}
     return {"ok": False, "detail": "no answer to %d bytes with DF in %d tries" % (size, tries), "ms": None}
+
+
+#: Bytes that every path must carry (RFC 791).
+_SMALL = 576
+
+
+def swallowed(probes: Sequence[Mapping[str, Any]]) -> List[str]:
+    """Return the gateways and peers that answer small packets and not those of the path's size: a black hole."""
+    lost_ = [p for p in probes if p.get("kind") in ("gateway", "peer") and not p.get("ok")]
+    return [str(p["target"]) for p in lost_ if ping(str(p["target"]), _SMALL, tries=2)["ok"]]
 
 
 def _icmp_socket(family: int) -> socket.socket:
@@ -181,26 +209,39 @@ def run_probes(wanted: Sequence[Mapping[str, Any]], host: Host) -> List[Dict[str
     Raises:
         NodeError(code="usage"): an unknown kind.
     """
-    results = []
+    results: List[Dict[str, Any]] = []
     for probe in wanted:
         kind, target = str(probe.get("kind", "")), str(probe.get("target", ""))
-        if kind == "gateway":
-            for interface, address in gateways(host)[:2]:
-                results.append(_result("gateway", kind, address, ping(address, interface=interface)))
-        elif kind == "peer":
-            results.append(_result("peer:" + target, kind, target, ping(target)))
-        elif kind == "dns":
-            results.append(_result("dns:" + target, kind, target, lookup(target)))
-        elif kind == "api":
-            server = probe_kubelet.api_server(host)
-            if server is not None:
-                results.append(_result("api:" + server.shown, kind, server.shown, _reach(server)))
-        elif kind == "kubelet":
-            if probe_kubelet.runs(host):
-                results.append(_result(kind, kind, "", probe_kubelet.healthz()))
-        else:
-            raise NodeError("unknown probe %r" % kind, "known: gateway, peer, dns, api, kubelet", code="usage")
+        run = _KINDS.get(kind)
+        if run is None:
+            raise NodeError("unknown probe %r" % kind, "known: %s" % ", ".join(_KINDS), code="usage")
+        results.extend(run(target, host))
     return results
+
+
+def _gateway(_: str, host: Host) -> List[Dict[str, Any]]:
+    found = gateways(host)[:2]
+    return [_result("gateway", "gateway", address, ping_gateway(interface, address)) for interface, address in found]
+
+
+def _api(_: str, host: Host) -> List[Dict[str, Any]]:
+    server = probe_kubelet.api_server(host)
+    return [] if server is None else [_result("api:" + server.shown, "api", server.shown, _reach(server))]
+
+
+def _kubelet(_: str, host: Host) -> List[Dict[str, Any]]:
+    return [_result("kubelet", "kubelet", "", probe_kubelet.healthz())] if probe_kubelet.runs(host) else []
+
+
+#: Kind -> what it finds of a target.
+_KINDS: Mapping[str, Callable[[str, Host], List[Dict[str, Any]]]] = {
+    "gateway": _gateway,
+    "peer": lambda target, host: [_result("peer:" + target, "peer", target, ping(target))],
+    "dns": lambda target, host: [_result("dns:" + target, "dns", target, lookup(target))],
+    "api": _api,
+    "kubelet": _kubelet,
+    "pod": lambda target, host: [_result("pod:" + target, "pod", target, pod_connect.connect(target, host))],
+}
 
 
 def _reach(server: probe_kubelet.Server) -> Dict[str, Any]:

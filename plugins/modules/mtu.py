@@ -40,6 +40,16 @@ options:
       - V(auto) is what fits through the CNI's tunnels, or what the interface has where there are none.
       - A number of bytes is used as given, and refused where it does not fit.
     type: raw
+  pin:
+    description:
+      - V(hold) makes this the first of two rounds. Routes by the links are pinned at the smaller of the MTUs before and
+        after, then links are raised; links that shrink are left for the second round. Nodes take the larger packets
+        then, and send only the smaller.
+      - The second round is the same task without O(pin). It lowers what is to be lowered and takes the pins off. Begin
+        it when the first was confirmed on every node.
+      - The C(tune-nodes) command does both rounds by itself.
+    type: str
+    choices: [hold]
   settings:
     description:
       - Several wishes at once. Where two speak of the same interface, or of pods, the last one counts.
@@ -78,7 +88,8 @@ requirements:
   - python >= 3.8 on the node
 notes:
   - One node's change does not make a fleet's. While some nodes take larger packets than others, a large packet to one
-    that does not is lost without a word; the network between them must carry the new size too.
+    that does not is lost without a word, unless O(pin) holds them back; the network between them must carry the new
+    size too.
 seealso:
   - module: tune.nodes.transaction
   - module: tune.nodes.confirm
@@ -104,6 +115,13 @@ EXAMPLES = r"""
   tune.nodes.confirm:
     transaction: "{{ mtu.transaction }}"
 
+- name: Raise a whole fleet, the first of two rounds
+  tune.nodes.mtu:
+    underlay: 9000
+    pods: auto
+    pin: hold
+  register: mtu
+
 - name: Set a bond for storage apart
   tune.nodes.mtu:
     settings:
@@ -124,7 +142,8 @@ changes:
   elements: dict
   contains:
     key:
-      description: The interface; C(pods/mtu) is what the CNI gives a new pod.
+      description:
+        - The interface; C(eth0/route-mtu) is what its routes are pinned at, C(pods/mtu) what the CNI gives a new pod.
       type: str
       sample: flannel.1/mtu
     before:
@@ -171,6 +190,25 @@ changes:
       description: Driver and permanent address of an interface, the kind of a tunnel or bridge.
       type: dict
       sample: {driver: ena, mac: "0a:58:a9:00:00:01"}
+stale_pods:
+  description:
+    - Running pods whose C(eth0) has another MTU than new pods should get. They keep it until they are made anew.
+  returned: in check mode
+  type: list
+  elements: dict
+  contains:
+    uid:
+      description: The pod's uid, as the API server has it.
+      type: str
+      sample: 0d2e9c0e-5a1f-4c2b-8a53-3e7f1f6a0b11
+    name:
+      description: Its hostname.
+      type: str
+      sample: web-7d9f
+    mtu:
+      description: The MTU it has, in bytes.
+      type: int
+      sample: 1400
 plan_hash:
   description: Hash of all that the decisions rest on.
   returned: always
@@ -205,6 +243,7 @@ def raw_settings(params: Dict[str, Any]) -> List[Dict[str, Any]]:
     wishes = params["settings"]
     if wishes is None:
         wishes = [{name: params[name] for name in ("interfaces", *WISHES)}]
+    wishes = [dict(wish, pin=params["pin"]) for wish in wishes]
     return [{name: value for name, value in wish.items() if value is not None} for wish in wishes]
 
 
@@ -215,13 +254,14 @@ def main() -> None:
             CHANGE_OPTIONS,
             interfaces=INTERFACES,
             settings={"type": "list", "elements": "dict", "options": dict(WISHES, interfaces=INTERFACES, **TEXTS)},
+            pin={"type": "str", "choices": ["hold"]},
             **WISHES,
         ),
         mutually_exclusive=[("settings", name) for name in WISHES],
         required_one_of=[("settings", *WISHES)],
         supports_check_mode=True,
     )
-    run_node_module(module, [FAMILY], {"mtu": raw_settings(module.params)})
+    run_node_module(module, [FAMILY], {"mtu": raw_settings(module.params)}, ("stale_pods",))
 
 
 if __name__ == "__main__":

@@ -49,6 +49,7 @@ def blank(outcome: str, **fields: Any) -> Result:
         "timings": {},
         "layers": [],
         "pods": [],
+        "stale_pods": [],
     }
     found.update(fields)
     return found
@@ -69,6 +70,7 @@ def from_result(outcome: str, result: Mapping[str, Any], **fields: Any) -> Resul
         timings=dict(result.get("timings") or {}),
         layers=result.get("layers") or [],
         pods=result.get("pods") or [],
+        stale_pods=result.get("stale_pods") or [],
         **fields,
     )
 
@@ -82,7 +84,9 @@ def ask(node: Node, request: Mapping[str, Any]) -> Result:
     if not result.get("ok"):
         return from_result(_outcome_of_error(result), result)
     pending = any(c["status"] == "pending" for c in result.get("changes") or [])
-    extra = {key: result[key] for key in ("transactions", "settings", "observations", "known") if key in result}
+    extra = {
+        key: result[key] for key in ("transactions", "settings", "observations", "known", "paths") if key in result
+    }
     return from_result("pending" if pending else "ok", result, **extra)
 
 

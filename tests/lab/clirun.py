@@ -83,7 +83,7 @@ class Cli:
 
     def argv(self, *words: str) -> list[str]:
         """Return the command line; ``-i`` is added to the verbs that reach nodes."""
-        reaching = words and words[0] in ("plan", "apply", "verify", "drift", "rollback", "doctor")
+        reaching = words and words[0] in ("plan", "apply", "verify", "drift", "probe", "rollback", "doctor")
         sources = [word for source in self.inventory for word in ("-i", source)] if reaching else []
         return [sys.executable, "-m", "tune_nodes.cli.main", *words[:1], *sources, *words[1:]]
 

@@ -6,13 +6,12 @@ import json
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from mtu_overlay import Overlay
-from nodecall import PYTHON, call, call_ssh, payload, state_of, tune_processes
+from nodecall import call, call_ssh, state_of, tune_processes
 
 from tune_nodes.collection import environment
 from tune_nodes.lab import Lab
@@ -203,42 +202,6 @@ def playbook(ansible: Any, tmp_path: Path) -> Callable[[Lab, str], subprocess.Co
         )
 
     return play
-
-
-def sends(node: LabNode) -> int:
-    """Count the messages to the kernel that a whole apply sends."""
-    asked = node.root / "tmp/request"
-    asked.write_bytes(payload(request("count")))
-    strace = ["strace", "-qq", "-o", "/tmp/sends", "-e", "trace=sendto"]
-    with asked.open("rb") as question:
-        subprocess.run(node.argv([*strace, *PYTHON]), stdin=question, stdout=subprocess.DEVNULL, timeout=60, check=True)
-    lines = (node.root / "tmp/sends").read_text().splitlines()
-    return sum(1 for line in lines if line.startswith("sendto("))
-
-
-@pytest.mark.timeout(290)
-def test_killed_at_every_message_to_the_kernel(make_overlay: Callable[[int], Overlay]) -> None:
-    """strace kills the request at its Nth message to the kernel, N rising until one survives; each has its own node."""
-    count = sends(make_overlay(2).nodes[0])
-    overlay = make_overlay(count + 1)
-
-    def survives(node: LabNode) -> bool:
-        inject = f"inject=sendto:signal=KILL:when={node.number}"
-        strace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=sendto", "-e", inject]
-        asked, out = node.root / "tmp/request", node.root / "tmp/answer"
-        asked.write_bytes(payload(request("r1", window=40)))
-        # Output to a file: the reverter, followed by strace, would hold a pipe open for its whole window.
-        with asked.open("rb") as question, out.open("wb") as answer:
-            argv = node.argv([*strace, *PYTHON])
-            subprocess.run(argv, stdin=question, stdout=answer, timeout=140, check=False)
-        return b'"schema"' in out.read_bytes()
-
-    with ThreadPoolExecutor(count + 1) as pool:
-        ends = list(pool.map(survives, overlay.nodes))
-    assert ends == [False] * count + [True]
-    for node in overlay.nodes:
-        wait_for(lambda node=node: overlay.mtus(node) == OLD, 60)
-        assert state_of(node, "r1") in ("", "REVERTED"), node.number
 
 
 def boot(node: LabNode) -> dict[str, str]:

@@ -57,8 +57,12 @@ class CallbackModule(CallbackBase):
     def v2_runner_on_ok(self, result: Any) -> None:
         """Keep a module's changes."""
         found = result.result
-        if isinstance(found.get("changes"), list):
-            self._nodes[result.host.get_name()] = summary(found["changes"], found.get("transaction"))
+        if not isinstance(found.get("changes"), list):
+            return
+        name, new = result.host.get_name(), summary(found["changes"], found.get("transaction"))
+        if new["transaction"] is None and self._nodes.get(name, new)["transaction"] is not None:
+            return  # a second look, in check mode, after the change
+        self._nodes[name] = new
 
     def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
         """Keep a failed module's changes as well: cleanup takes them back."""

@@ -3,24 +3,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ..errors import NodeError
 from ..family import Family
 from ..host import Host
 from ..model import Change
-from ..nic.ethtool import Ethtool
+from ..nic.identity import same_device
 from . import apply
-from .model import FAMILY_NAME, MtuSetting, parse_setting
+from .model import FAMILY_NAME, HOLD, MtuSetting, parse_setting
 from .plan import plan
 from .read import observe
 
 
 class MtuFamily(Family):
-    """MTUs of a node's links. Keys: eth0/mtu, flannel.1/mtu; pods/mtu says what new pods get and is never written."""
+    """MTUs of a node's links.
+
+    Keys: eth0/mtu, flannel.1/mtu; eth0/route-mtu, what its routes are pinned at between two rounds; pods/mtu says what
+    new pods get and is never written.
+    """
 
     name = FAMILY_NAME
-    catalogue_version = "mtu-1"
+    catalogue_version = "mtu-2"
 
     def parse(self, raw: Sequence[Mapping[str, Any]]) -> List[MtuSetting]:
         """Validate raw settings. Raises NodeError(code="usage")."""
@@ -35,6 +40,10 @@ class MtuFamily(Family):
     def plan(self, settings: Sequence[MtuSetting], observation: Mapping[str, Any]) -> List[Change]:
         """Decide (pure)."""
         return plan(settings, observation)
+
+    def first_round(self, settings: Sequence[MtuSetting]) -> List[MtuSetting]:
+        """Return the settings with the routes held at the smaller size."""
+        return [replace(setting, pin=HOLD) for setting in settings]
 
     def read(self, key: str, host: Host) -> Optional[str]:
         """Return an interface's MTU, None if it is absent."""
@@ -56,20 +65,7 @@ class MtuFamily(Family):
             (True, "") or (False, why in plain words).
         """
         parsed = parse_setting(setting)
-        identity, name = parsed.identity, parsed.interfaces[0]
-        if identity.get("kernel") != host.kernel:
-            return False, "confirmed on kernel %s, this is %s" % (identity.get("kernel"), host.kernel)
-        try:
-            with Ethtool() as tool:
-                driver, macs = tool.driver(name) or "", (tool.permanent_mac(name), tool.mac(name))
-        except NodeError as exc:
-            return False, str(exc)
-        if driver and identity.get("driver") != driver:
-            return False, "%s was driven by %s, now by %s" % (name, identity.get("driver"), driver)
-        # A made-up device (bond, VLAN, a container's cable) has a new address at every boot: only a card's counts.
-        if macs[0] and identity.get("mac") not in macs:
-            return False, "%s is another card: its address is not %s" % (name, identity.get("mac"))
-        return True, ""
+        return same_device(parsed.interfaces[0], parsed.identity, host)
 
 
 FAMILY = MtuFamily()

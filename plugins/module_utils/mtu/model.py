@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Any, Dict, Mapping, Optional, Tuple, Union
+from typing import Any, Dict, Iterable, Mapping, Optional, Tuple, Union
 
 from ..errors import NodeError
+from ..model import Change
 from ..nic.model import is_interface_name
 
 FAMILY_NAME = "mtu"
@@ -21,7 +22,13 @@ IPV6_MINIMUM = 1280
 #: The least that every IPv4 host must take (RFC 791); smaller asks are taken for a slip of the pen.
 SMALLEST, LARGEST = 576, 65535
 
-_FIELDS = {"interfaces", "underlay", "pods", "reason", "source", "identity", "keeper"}
+#: Of a change in two rounds the first: packets stay as small as they were, or become it, whatever the links take.
+HOLD = "hold"
+
+#: What a key speaks of: a link's own MTU, or the one that its routes are pinned at.
+MTU, ROUTE_MTU = "mtu", "route-mtu"
+
+_FIELDS = {"interfaces", "underlay", "pods", "pin", "pins", "reason", "source", "identity", "keeper"}
 
 #: Bytes that a tunnel puts before each packet: kind -> (IPv4 underlay, IPv6 underlay); 0: there is no such thing.
 #: Outer IP (20 or 40), then: UDP 8 + VXLAN or Geneve 8 + inner Ethernet 14; GRE 4 (+ Ethernet 14); WireGuard's UDP
@@ -55,18 +62,20 @@ class MtuSetting:
     interfaces: Tuple[str, ...] = (AUTO,)
     underlay: Union[str, int, None] = None  # "keep" or bytes
     pods: Union[str, int, None] = None  # "auto" or bytes
+    pin: str = ""  # HOLD: the first of two rounds
+    pins: Dict[str, int] = field(default_factory=dict)  # only in settings kept on a node: link -> what it is pinned at
     reason: str = ""
     source: str = ""
     identity: Dict[str, str] = field(default_factory=dict)  # only in settings kept on a node
     keeper: Dict[str, str] = field(default_factory=dict)  # the same: who keeps it over a reboot, and in which file
 
 
-def interface_of(key: str) -> str:
-    """Return the interface in a key such as "eth0/mtu". Raises NodeError(code="usage")."""
-    name, sep, aspect = key.partition("/")
-    if not sep or aspect != "mtu" or not is_interface_name(name):
+def parse_key(key: str) -> Tuple[str, str]:
+    """Return (interface, aspect) of a key such as "eth0/mtu" or "eth0/route-mtu". Raises NodeError(code="usage")."""
+    name, _, aspect = key.partition("/")
+    if aspect not in (MTU, ROUTE_MTU) or not is_interface_name(name):
         raise usage("%r is not the key of an MTU" % key, "for example eth0/mtu")
-    return name
+    return name, aspect
 
 
 def parse_mtu(value: str) -> int:
@@ -87,6 +96,8 @@ def parse_setting(raw: Mapping[str, Any]) -> MtuSetting:
         interfaces=_interfaces(raw.get("interfaces", AUTO)),
         underlay=_size("underlay", raw.get("underlay"), KEEP),
         pods=_size("pods", raw.get("pods"), AUTO),
+        pin=_pin(raw.get("pin")),
+        pins=_pins(raw.get("pins")),
         reason=_text("reason", raw.get("reason")),
         source=_text("source", raw.get("source")),
         identity=_texts("identity", raw.get("identity")),
@@ -121,6 +132,22 @@ def _size(name: str, value: Any, word: str) -> Union[str, int, None]:
     return value
 
 
+def _pin(value: Any) -> str:
+    if value not in (None, "", HOLD):
+        raise usage("pin: %r is not understood" % (value,), "allowed: %s, or nothing" % HOLD)
+    return value or ""
+
+
+def _pins(value: Any) -> Dict[str, int]:
+    rows = {} if value is None else value
+    if not isinstance(rows, Mapping) or not all(
+        isinstance(name, str) and is_interface_name(name) and isinstance(pin, int) and SMALLEST <= pin <= LARGEST
+        for name, pin in rows.items()
+    ):
+        raise usage("pins must be a mapping of link to bytes", "it is written by the node itself")
+    return dict(rows)
+
+
 def _text(name: str, value: Any) -> str:
     if value is None:
         return ""
@@ -135,6 +162,18 @@ def _texts(name: str, value: Any) -> Dict[str, str]:
     if not isinstance(value, Mapping) or not all(isinstance(k, str) and isinstance(v, str) for k, v in value.items()):
         raise usage("%s must be a mapping of text" % name, "it is written by the node itself")
     return dict(value)
+
+
+def grows(changes: Iterable[Change]) -> bool:
+    """Say whether a plan lets this node send or take larger packets to and from others (pure)."""
+    for change in changes:
+        if change.family != FAMILY_NAME or change.status != "pending":
+            continue
+        if change.key.endswith("/" + ROUTE_MTU) and change.want == "none":
+            return True
+        if "mac" in change.identity and int(change.want or 0) > int(change.before or 0):
+            return True
+    return False
 
 
 def overhead(kind: str, family: int, options: int = 0) -> Optional[int]:

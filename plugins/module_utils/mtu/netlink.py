@@ -16,7 +16,7 @@ from typing import Dict, Iterator, List, Optional, Tuple
 from ..errors import NodeError
 
 NLMSG_ERROR, NLMSG_DONE = 2, 3
-NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR = 0x1, 0x4, 0x300, 0x10
+NLM_F_REQUEST, NLM_F_ACK, NLM_F_REPLACE, NLM_F_DUMP, NLM_F_DUMP_INTR = 0x1, 0x4, 0x100, 0x300, 0x10
 RTM_NEWLINK, RTM_GETLINK, RTM_NEWADDR, RTM_GETADDR, RTM_NEWROUTE, RTM_GETROUTE = 16, 18, 20, 22, 24, 26
 IFLA_IFNAME, IFLA_MTU, IFLA_EXT_MASK = 3, 4, 29
 RTM_F_CLONED = 0x200
@@ -161,10 +161,17 @@ class Netlink:
     def set_mtu(self, index: int, mtu: int) -> Tuple[int, str]:
         """Set a link's MTU in bytes. Returns (0, "") or (errno, the kernel's words). Raises NodeError."""
         body = struct.pack("=BBHiII", 0, 0, 0, index, 0, 0) + pack_attribute(IFLA_MTU, struct.pack("=I", mtu))
-        self._send(RTM_NEWLINK, NLM_F_REQUEST | NLM_F_ACK, body)
-        for kind, flags, content in messages(self._receive()):
-            if kind == NLMSG_ERROR:
-                return decode_error(content, flags)
+        return self._acknowledged(RTM_NEWLINK, NLM_F_REQUEST | NLM_F_ACK, body)
+
+    def replace_route(self, body: bytes) -> Tuple[int, str]:
+        """Put a route in the stead of the one with its prefix, table and metric. Returns and raises as set_mtu."""
+        return self._acknowledged(RTM_NEWROUTE, NLM_F_REQUEST | NLM_F_ACK | NLM_F_REPLACE, body)
+
+    def _acknowledged(self, kind: int, flags: int, body: bytes) -> Tuple[int, str]:
+        self._send(kind, flags, body)
+        for answer, bits, content in messages(self._receive()):
+            if answer == NLMSG_ERROR:
+                return decode_error(content, bits)
         return errno.EIO, "the kernel did not answer"
 
     def _send(self, kind: int, flags: int, body: bytes) -> None:

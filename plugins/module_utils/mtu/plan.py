@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ..model import Change
+from . import hold as rounds
 from . import keeper, limits
 from .layers import Layer, Wishes, layers_of, order, pods_mtu, pods_reason
 from .model import AUTO, FAMILY_NAME, KEEP, MtuSetting
@@ -32,11 +33,19 @@ def plan(settings: Sequence[MtuSetting], observation: Mapping[str, Any]) -> List
     stack = Stack(observation)
     wishes, misnamed = _wishes(settings, stack)
     found = layers_of(stack, wishes)
-    refused = limits.refusals(stack, wishes, found) + misnamed
+    hold = rounds.hold_of(settings, stack, found, observation["pinning"])
+    refused = limits.refusals(stack, wishes, found) + misnamed + rounds.hindrances(hold, observation["pinning"])
     noted: Dict[str, List[str]] = {}
     for fault in faults(stack):
         noted.setdefault(fault.at, []).append(fault.text)
     changes = [_change(layer, observation, noted) for layer in order(stack, found)]
+    for layer, change in zip(order(stack, found), changes):
+        if change.persist is not None:
+            change.persist = rounds.kept(change.persist, layer, stack, found, hold)
+        if hold.waits(layer, found):
+            change.want, change.status, change.note = change.before, "ok", rounds.LATER
+    pinned = rounds.changes(hold, observation["pinning"])
+    changes = pinned + changes if hold.holding else changes + pinned
     changes += [_pods(stack, wishes, found, noted)] if stack.cni is not None else []
     return _refuse(changes, refused) if refused else changes
 

@@ -4,14 +4,15 @@
 from __future__ import annotations
 
 import socket
-from typing import Any, Callable, Dict, List, Optional, Sequence
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 
+from .. import persist
 from ..errors import NodeError
 from ..host import Host, read_text
 from ..nic.ethtool import Ethtool
-from . import cni, keeper
+from . import cni, keeper, pins
 from .links import decode_address, decode_link, decode_route
-from .model import CLOUD_LIMITS, MtuSetting
+from .model import CLOUD_LIMITS, FAMILY_NAME, MtuSetting, parse_setting
 from .netlink import (
     RTM_GETADDR,
     RTM_GETLINK,
@@ -34,13 +35,20 @@ def observe(settings: Sequence[MtuSetting], host: Host) -> Dict[str, Any]:
     Returns:
         JSON-able: ``links``, ``addresses``, ``routes`` (see links.py; of the routes the default ones and those with an
         MTU or MSS of their own), ``cached`` (path MTU cache), ``cni`` (see cni.py), ``keepers`` (see keeper.py) and
-        ``drivers`` of the links that are not made by the CNI, ``kernel``, ``cloud``, ``faults``.
+        ``drivers`` of the links that are not made by the CNI, ``kernel``, ``cloud``, ``faults``, and ``pinning``:
+        ``summary`` of the routes by link (see pins.py) and ``kept``, the pins that this node keeps.
 
     Raises:
         NodeError: the kernel does not answer.
     """
     found = _rtnetlink()
+    found["pinning"]["kept"] = kept_pins(persist.load(host).get(FAMILY_NAME, {}))
     return complete(found, host)
+
+
+def kept_pins(settings: Mapping[str, Mapping[str, Any]]) -> Dict[str, int]:
+    """Return link -> pin of the settings that a node keeps (pure). Raises NodeError for a damaged one."""
+    return {name: pin for raw in settings.values() for name, pin in parse_setting(raw).pins.items()}
 
 
 def complete(found: Dict[str, Any], host: Host) -> Dict[str, Any]:
@@ -68,11 +76,15 @@ def _is_configurable(stack: Stack, link: Row) -> bool:
 
 def _rtnetlink() -> Dict[str, Any]:
     with Netlink() as socket_:
-        routes: List[Row] = []
+        bodies: List[bytes] = []
         for family in (socket.AF_INET, socket.AF_INET6):
-            routes += _decoded(socket_.dump(RTM_GETROUTE, route_request(family)), decode_route)
+            bodies += socket_.dump(RTM_GETROUTE, route_request(family))
+        routes = _decoded(bodies, decode_route)
+        links = _decoded(socket_.dump(RTM_GETLINK, link_request()), decode_link)
+        known = [route for route in map(pins.decode, bodies) if route is not None]
         return {
-            "links": _decoded(socket_.dump(RTM_GETLINK, link_request()), decode_link),
+            "links": links,
+            "pinning": {"summary": pins.summary(known, {link["index"]: link["name"] for link in links}), "kept": {}},
             "addresses": _decoded(socket_.dump(RTM_GETADDR, address_request()), decode_address),
             "routes": [r for r in routes if not r["cached"] and (r["to"] == "default" or r["mtu"] or r["advmss"])],
             "cached": [r for r in routes if r["cached"] and r["mtu"]][:_MOST_CACHED],

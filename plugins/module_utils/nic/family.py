@@ -11,7 +11,7 @@ from ..host import Host
 from ..model import Change
 from . import apply
 from .decide import FAMILY_NAME
-from .ethtool import Ethtool
+from .identity import same_device
 from .model import NicSetting, parse_setting
 from .plan import plan
 from .read import observe
@@ -54,23 +54,10 @@ class NicFamily(Family):
         Returns:
             (True, "") or (False, why in plain words).
         """
-        identity = parse_setting(setting).identity
         names = setting["interfaces"]
-        if not identity or len(names) != 1:
+        if len(names) != 1:
             return False, "it does not say which device it was confirmed on"
-        if identity.get("kernel") != host.kernel:
-            return False, "confirmed on kernel %s, this is %s" % (identity.get("kernel"), host.kernel)
-        try:
-            with Ethtool() as tool:
-                driver = tool.driver(names[0]) or "?"
-                macs = (tool.permanent_mac(names[0]), tool.mac(names[0]))
-        except NodeError as exc:
-            return False, str(exc)
-        if identity.get("driver") != driver:
-            return False, "%s was driven by %s, now by %s" % (names[0], identity.get("driver"), driver)
-        if identity.get("mac") and identity["mac"] not in macs:
-            return False, "%s is another card: its address is not %s" % (names[0], identity["mac"])
-        return True, ""
+        return same_device(names[0], parse_setting(setting).identity, host)
 
 
 FAMILY = NicFamily()

@@ -271,7 +271,7 @@ def undo_changes(store: Store, tx: Tx, families: Sequence[Family], host: Host) -
     done = [t for t in store.list() if t.state == DONE]
     undone = {str(t.header["undoes"]) for t in done if t.header.get("undoes")}
     if tx.id in undone:
-        raise NodeError("transaction %s was rolled back already" % tx.id, code="superseded")
+        raise NodeError("transaction %s was rolled back already" % tx.id, code="superseded", data={"undone": tx.id})
     changes = read_changes(tx.dir)
     _refuse_beneath(tx, changes, [t for t in done if t.id not in undone and not t.header.get("undoes")])
     back = []

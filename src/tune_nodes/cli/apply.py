@@ -15,6 +15,7 @@ from tune_nodes.cli.plan import plan as plan_command
 from tune_nodes.cli.planview import recap, show_changes, show_plan, show_problems
 from tune_nodes.cli.session import Session, close, described, new_record, settings_of, targets_of, window_of
 from tune_nodes.errors import UsageError
+from tune_nodes.fleet import rounds, two_rounds
 from tune_nodes.fleet.execute import STOPPED_BY_USER, FleetRun
 from tune_nodes.fleet.standing import refuse, unprobed
 from tune_nodes.fleet.target import Target
@@ -73,7 +74,7 @@ def _carry_out(session: Session, fleet: FleetRun, targets: Sequence[Target], yes
     if not record.stopped:
         todo = [replace(t, expect=record.nodes[t.name].plan_hash) for t in todo]
         if not todo or ask_for(session, fleet, todo, held, yes):
-            fleet.execute("apply", todo)  # also without a node: a node that a dead run left closed is opened
+            two_rounds.apply(fleet, todo)  # also without a node: a node that a dead run left closed is opened
         else:
             record.stopped = STOPPED_BY_USER
     return close(fleet.handle, int(exit_code(record)))
@@ -90,6 +91,8 @@ def ask_for(session: Session, fleet: FleetRun, todo: Sequence[Target], held: Seq
         if printer.human:
             show_plan(printer, record)
         printer.note(f"waves: {_sizes(waves)}; unconfirmed changes undo themselves after {fleet.settings.window} s")
+        if record.verb == "apply" and two_rounds.in_two(fleet):
+            printer.note(rounds.IN_TWO)
         if blind := unprobed(record.nodes[target.name] for target in todo):
             said = one_line(", ".join(blind), 200)
             printer.note(

@@ -7,6 +7,9 @@ import sys
 from tune_nodes.cli.output import Printer
 from tune_nodes.errors import UsageError
 
+#: Command: what only looks.
+_LOOK = {"apply": "plan", "mtu": "mtu show"}
+
 
 def must_be_answerable(yes: bool, command: str) -> None:
     """Refuse to go on where a question would come and nobody could answer it.
@@ -22,7 +25,7 @@ def must_be_answerable(yes: bool, command: str) -> None:
         raise UsageError(
             f"{command} needs a yes, and there is no terminal to ask on",
             "nothing was touched",
-            f"add --yes (or TUNE_NODES_YES=1), or look first: tune-nodes {'plan' if command == 'apply' else 'show'}",
+            f"add --yes (or TUNE_NODES_YES=1), or look first: tune-nodes {_LOOK.get(command.split()[0], 'show')}",
         )
 
 

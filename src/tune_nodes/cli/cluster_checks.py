@@ -87,7 +87,19 @@ def _rights(opened: Cluster) -> list[Check]:
         except ClusterError as problem:
             return [*found, Check("rights", "fail", f"{problem.what}: {problem.why}", problem.next)]
         found.append(_level(level, missing))
-    return found
+    try:
+        return [*found, _mtu(opened.missing("tune", "mtu"))]
+    except ClusterError as problem:
+        return [*found, Check("rights", "fail", f"{problem.what}: {problem.why}", problem.next)]
+
+
+def _mtu(missing: Sequence[str]) -> Check:
+    name, of = "rights: tune, mtu", "tune-nodes mtu cni"
+    if not missing:
+        return Check(name, "ok", f"all that {of} needs")
+    verbs = sorted({right.partition(" ")[0] for right in missing})
+    detail = f"for {of} alone, missing: {', '.join(verbs)} the CNI's own configuration"
+    return Check(name, "warn", detail, "tune-nodes cluster rbac tune | kubectl apply -f -")
 
 
 def _level(level: str, missing: Sequence[str]) -> Check:

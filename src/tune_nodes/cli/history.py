@@ -13,6 +13,7 @@ from tune_nodes.cli import complete
 from tune_nodes.cli.choice import printer_and_store
 from tune_nodes.cli.options import Output
 from tune_nodes.cli.output import LOOKS, Printer
+from tune_nodes.cli.pathview import show_paths
 from tune_nodes.cli.planview import groups, headline, recap, show_changes, show_problems
 from tune_nodes.errors import UsageError
 from tune_nodes.fleet.untrusted import one_line
@@ -81,6 +82,7 @@ def show(
     for group in groups(n for n in record.nodes.values() if n.changes):
         printer.line(Text(headline(group), style="bold"))
         show_changes(printer, group.changes)
+    show_paths(printer, record)
     show_problems(printer, [one for one in record.nodes.values() if one.error is not None])
     for one in record.nodes.values():
         _probes(printer, one, bool(node) or printer.wide)

@@ -28,6 +28,9 @@ def summary(record: NodeRecord) -> str:
         return one_line(record.error.what + why, 240)
     moved = record.pending
     words = counted(moved) if moved else "nothing to change"
+    if record.paths:
+        measured = len(record.paths.get("measured") or [])
+        words = f"{measured} paths measured" if measured else "asked for its addresses"
     total = record.timings.get("total")
     return f"{words}, {total:.1f} s" if total else words
 

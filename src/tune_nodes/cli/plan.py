@@ -11,6 +11,7 @@ import typer
 from tune_nodes.cli.looking import look
 from tune_nodes.cli.options import InCluster, Output, Reach, Wish
 from tune_nodes.cli.planview import recap, show_plan
+from tune_nodes.fleet import rounds
 from tune_nodes.runs import planfile
 
 
@@ -52,6 +53,8 @@ def plan(
         return int(looked.code)
     show_plan(printer, record, diff)
     recap(printer, record)
+    if rounds.needs_two(record.nodes.values()):
+        printer.note(rounds.IN_TWO)
     if out_file is not None:
         printer.note(f"plan kept in {out_file}; apply exactly this with: tune-nodes apply {out_file}")
     elif any(node.pending for node in record.nodes.values()):

@@ -14,6 +14,7 @@ from tune_nodes.cli.asking import must_be_answerable
 from tune_nodes.cli.options import InCluster, Output, Reach, Rollout, Wish
 from tune_nodes.cli.session import Session, close, described, new_record, settings_of, window_of
 from tune_nodes.errors import UsageError
+from tune_nodes.fleet import rounds
 from tune_nodes.fleet.execute import STOPPED_BY_USER, FleetRun
 from tune_nodes.fleet.inventory import Inventory
 from tune_nodes.fleet.target import Target
@@ -58,9 +59,17 @@ def rollback(
     record = new_record("rollback", inventory, undone.profile, described(settings))
     record.rolled_back = undone.id
     with session.run(record, options, settings, session.cluster(record, inventory, settings, {})) as fleet:
-        fleet.plan(targets, f"what run {undone.id} left", "rollback", probing=True)
-        _nothing_left(fleet, undone)
-        code = _carry_out(session, fleet, targets, rollout.yes)
+        asked = rollout.yes
+        if undone.rounds == rounds.LAST:
+            fleet.begin_round(rounds.FIRST)
+            targets = [replace(target, tx=undone.id) for target in targets]
+            last = [replace(target, tx=rounds.tx_id(undone.id, rounds.LAST)) for target in targets]
+            asked = _take_back(session, fleet, undone, last, asked)
+            if not record.stopped:
+                fleet.begin_round(rounds.LAST)
+        if not record.stopped:
+            _take_back(session, fleet, undone, targets, asked)
+        code = close(fleet.handle, int(exit_code(record)))
     return finish(session, record, code)
 
 
@@ -105,20 +114,31 @@ def _nothing_left(fleet: FleetRun, undone: RunRecord) -> None:
     """A node that put the change back itself is well, and so is one that the run may never have reached."""
     for name, record in list(fleet.record.nodes.items()):
         code = record.error.code if record.error is not None else ""
-        never = code == "unknown" and undone.nodes[name].tx is None
-        if never or code == "reverted":
+        second = fleet.round == rounds.FIRST and undone.nodes[name].round < rounds.LAST
+        never = code == "unknown" and (undone.nodes[name].tx is None or second)
+        # Taken back already, by a rollback that was stopped between its rounds.
+        again = fleet.round == rounds.FIRST and record.error is not None and bool(record.error.data.get("undone"))
+        if never or again or code == "reverted":
             settled = record.model_copy(update={"outcome": Outcome.OK, "error": None})
             fleet.handle.node(settled)
             fleet.progress.node(settled)
 
 
-def _carry_out(session: Session, fleet: FleetRun, targets: Sequence[Target], yes: bool) -> int:
+def _take_back(session: Session, fleet: FleetRun, undone: RunRecord, targets: Sequence[Target], yes: bool) -> bool:
+    """Plan, ask and put back one transaction of each node; return whether the question was answered by now."""
     record = fleet.record
+    fleet.plan(targets, f"what run {undone.id} left", "rollback", probing=True)
+    _nothing_left(fleet, undone)
     todo = [t for t in targets if record.nodes[t.name].outcome is Outcome.PENDING]
-    if not record.stopped:
-        todo = [replace(t, expect=record.nodes[t.name].plan_hash) for t in todo]
-        if not todo or ask_for(session, fleet, todo, [], yes):
-            fleet.execute("rollback", todo)
-        else:
-            record.stopped = STOPPED_BY_USER
-    return close(fleet.handle, int(exit_code(record)))
+    if record.stopped:
+        return yes
+    todo = [replace(t, expect=record.nodes[t.name].plan_hash) for t in todo]
+    if todo and not ask_for(session, fleet, todo, [], yes):
+        record.stopped = STOPPED_BY_USER
+        return yes
+    fleet.execute("rollback", todo)
+    if fleet.round == rounds.FIRST and not record.stopped:
+        behind = rounds.unfinished(record.nodes)
+        if behind:
+            record.stopped = f"the links are not put back while others may still send more: {rounds.listed(behind)}"
+    return yes or bool(todo)

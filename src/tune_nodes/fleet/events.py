@@ -9,7 +9,16 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from tune_nodes.fleet.untrusted import bounded, clean, one_line
-from tune_nodes.runs.models import ChangeRecord, ErrorRecord, NodeRecord, Outcome, PodRecord, ProbeRecord, Transaction
+from tune_nodes.runs.models import (
+    ChangeRecord,
+    ErrorRecord,
+    NodeRecord,
+    Outcome,
+    PodRecord,
+    ProbeRecord,
+    StalePod,
+    Transaction,
+)
 
 #: The key of a host's result that carries ours.
 RESULT_KEY = "tune_nodes"
@@ -31,8 +40,9 @@ _PARTS: dict[str, type[BaseModel]] = {
     "tx": Transaction,
     "error": ErrorRecord,
     "pods": PodRecord,
+    "stale_pods": StalePod,
 }
-_PLAIN = ("outcome", "host", "plan_hash", "warnings", "timings")
+_PLAIN = ("outcome", "host", "plan_hash", "warnings", "timings", "paths")
 
 # What ssh says, and what a person does about it. First match wins.
 _SSH_HINTS = (

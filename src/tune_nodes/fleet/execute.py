@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from tune_nodes.errors import TuneError
-from tune_nodes.fleet import gate, peers, standing
+from tune_nodes.fleet import gate, peers, rounds, standing
 from tune_nodes.fleet.clusterside import ClusterSide, NoCluster
 from tune_nodes.fleet.runner import Call, CallResult, Runner
 from tune_nodes.fleet.stop import StopSwitch
@@ -100,6 +100,7 @@ class FleetRun:
         self.settings = settings
         self.cluster: ClusterSide = cluster or NoCluster()
         self.record.cluster = self.cluster.record
+        self.round = 0  # of a run in two rounds: the one at work
 
     # -- one call ----------------------------------------------------------------------------------------------
 
@@ -112,7 +113,9 @@ class FleetRun:
         check: bool = False,
     ) -> CallResult:
         """Send one request to some nodes; every record goes to the terminal as it arrives."""
-        document = request(operation, self.record.id, targets, self.settings.window, neighbours, check)
+        run = rounds.tx_id(self.record.id, self.round)
+        holding = self.round == rounds.FIRST and operation in ("apply", "plan")
+        document = request(operation, run, targets, self.settings.window, neighbours, check, holding)
         call = Call(document, self.progress.node, cancelled, self.settings.idle_timeout)
         return self.runner.run(call)
 
@@ -153,6 +156,11 @@ class FleetRun:
         self.handle.save()
         return {name: self.record.nodes[name] for name in addresses}
 
+    def begin_round(self, number: int) -> None:
+        """Go on with the first or the last of two rounds."""
+        self.round, self.record.rounds = number, rounds.LAST
+        self.progress.note(rounds.SAID[self.record.verb, number])
+
     # -- waves -------------------------------------------------------------------------------------------------
 
     def leave_out(self, quarantine: Sequence[Quarantined]) -> list[str]:
@@ -187,20 +195,21 @@ class FleetRun:
         by_name = {target.name: target for target in targets}
         waves = self.waves(list(by_name))
         attempted: list[str] = []
-        self.record.waves = [
-            WaveRecord(number=number, canary=wave.canary, nodes=list(wave.nodes))
-            for number, wave in enumerate(waves, 1)
+        rows = [
+            WaveRecord(number=number, canary=wave.canary, round=self.round, nodes=list(wave.nodes))
+            for number, wave in enumerate(waves, len(self.record.waves) + 1)
         ]
+        self.record.waves = [*self.record.waves, *rows]
         with self.cluster.watched(list(by_name)):
-            for number, wave in enumerate(waves, 1):
+            for row, wave in zip(rows, waves, strict=True):
                 if self.stop.requested:
                     self.record.stopped = self.record.stopped or STOPPED_BY_USER
                 if self.record.stopped:
                     break
                 attempted += wave.nodes
-                self._wave(operation, wave, self.record.waves[number - 1], by_name, attempted)
-                if number < len(waves) and not self.record.stopped:
-                    self._soak(wave, self.record.waves[number - 1], by_name)
+                self._wave(operation, wave, row, by_name, attempted)
+                if row is not rows[-1] and not self.record.stopped:
+                    self._soak(wave, row, by_name)
         self._skip([name for name in by_name if name not in attempted])
 
     def _wave(
@@ -251,7 +260,7 @@ class FleetRun:
 
     def _look(self) -> list[str]:
         """Ask the cluster about every node that was changed so far; return those that are not well."""
-        started = [name for row in self.record.waves if row.started for name in row.nodes]
+        started = list(dict.fromkeys(name for row in self.record.waves if row.started for name in row.nodes))
         changed = [name for name in started if self.record.nodes[name].outcome is Outcome.CHANGED]
         others = [name for name in started if self.record.nodes[name].outcome in TROUBLED]
         news = self.cluster.look(changed, others, lambda: self.stop.aborted)
@@ -268,9 +277,12 @@ class FleetRun:
         """Take a node's new record into the run, keeping what only the plan knew; quarantine it if it reverted."""
         planned = self.record.nodes[record.name]
         kept: dict[str, Any] = {"wave": wave, "address": planned.address}
-        for key in ("host", "changes", "probes_before", "plan_hash", "pods"):
+        for key in ("host", "changes", "probes_before", "plan_hash", "pods", "stale_pods"):
             if not getattr(record, key):
                 kept[key] = getattr(planned, key)
+        if self.round == rounds.LAST:
+            kept["changes"] = rounds.merged(planned.changes, record.changes)
+        kept["round"] = self.round if record.outcome in gate.GOOD else planned.round
         record = record.model_copy(update={**kept, "timings": {**planned.timings, **record.timings}})
         record = self.cluster.attach(record)
         try:
@@ -316,7 +328,8 @@ class FleetRun:
             self.stop.sleep(wait, lambda: self.stop.aborted)
         if self.stop.aborted:
             return
-        targets = [replace(by_name[name], tx=self.record.id) for name in unknown]
+        tx = rounds.tx_id(self.record.id, self.round)
+        targets = [replace(by_name[name], tx=tx) for name in unknown]
         result = self.call("status", targets, lambda: self.stop.aborted)
         for name in unknown:
             self._take(standing.settled(nodes[name], result.records[name]), number)
@@ -347,6 +360,8 @@ class FleetRun:
         for name in names:
             error = ErrorRecord(what="the run stopped before this node", why=self.record.stopped, code="skipped")
             record = self.record.nodes[name].model_copy(update={"outcome": Outcome.SKIPPED, "error": error})
+            if record.round:  # the first round stays, and is what a rollback takes back
+                record = record.model_copy(update={"outcome": Outcome.CHANGED})
             try:
                 self.handle.node(record)
             except TuneError as problem:

@@ -197,12 +197,14 @@ class Call:
         on_record: called with each node's record as it arrives.
         cancelled: asked once a second; true stops ansible-playbook (nodes then undo what is not confirmed).
         idle_timeout: seconds without any event after which the call is stopped.
+        playbook: which of the collection's playbooks is run.
     """
 
     request: Mapping[str, Any]
     on_record: Callable[[NodeRecord], None]
     cancelled: Callable[[], bool]
     idle_timeout: float = 600
+    playbook: str = "tune.yml"
 
     @property
     def names(self) -> list[str]:
@@ -292,7 +294,7 @@ class AnsibleRunner:
         request.touch(mode=0o600)
         request.write_text(json.dumps(call.request), encoding="utf-8")
         self._settings(private, call)
-        args = build_args(self.options, limit, request, collection.path() / "playbooks" / "tune.yml")
+        args = build_args(self.options, limit, request, collection.path() / "playbooks" / call.playbook)
         collector = Collector(call.names, call.on_record, self.on_line)
         result = ansible_runner.run(
             private_data_dir=str(private),

@@ -69,6 +69,7 @@ def request(
     window: int,
     peers: Mapping[str, Sequence[str]] | None = None,
     check: bool = False,
+    hold: bool = False,
 ) -> dict[str, Any]:
     """Return the request file's content.
 
@@ -81,11 +82,14 @@ def request(
         window: seconds a node waits for its confirmation.
         peers: per node, addresses of nodes outside the wave.
         check: of a rollback: plan only.
+        hold: the first of two rounds.
     """
     nodes = {target.name: node_fields(target, (peers or {}).get(target.name, ())) for target in targets}
     common: dict[str, Any] = {"schema": SCHEMA, "run": run, "window": window, "persist": "confirm"}
     if check:
         common["check"] = True
+    if hold:
+        common["hold"] = True
     layers = [[dict(layer) for layer in target.layers] for target in targets]
     if layers and all(one == layers[0] for one in layers):
         common["layers"] = layers[0]

@@ -29,6 +29,8 @@ def _codes(record: RunRecord, detailed: bool) -> Iterable[Exit]:
                 yield Exit.PENDING
             elif record.verb == "verify":
                 yield Exit.FAILED
+    if record.path_faults:
+        yield Exit.FAILED
     if record.stopped == STOPPED_BY_USER:
         yield Exit.INTERRUPTED
 

@@ -92,6 +92,14 @@ class PodRecord(Record):
     values: list[PodValue] = Field(default_factory=list)
 
 
+class StalePod(Record):
+    """A running pod that keeps another MTU than new ones get."""
+
+    uid: str
+    name: str = ""  # the pod's hostname, as it says itself
+    mtu: int  # bytes
+
+
 class NodeInCluster(Record):
     """A node as its cluster knows it."""
 
@@ -143,6 +151,7 @@ class NodeRecord(Record):
     name: str
     outcome: Outcome
     wave: int | None = None
+    round: int = 0  # of a run in two rounds: the last one that was confirmed on it
     address: str = ""
     host: dict[str, Any] = Field(default_factory=dict)  # Host.to_dict()
     plan_hash: str = ""
@@ -153,6 +162,8 @@ class NodeRecord(Record):
     error: ErrorRecord | None = None
     warnings: list[str] = Field(default_factory=list)
     pods: list[PodRecord] = Field(default_factory=list)
+    stale_pods: list[StalePod] = Field(default_factory=list)
+    paths: dict[str, Any] = Field(default_factory=dict)  # probe: this node as an end of paths, and its layers
     cluster: NodeInCluster | None = None
     timings: dict[str, float] = Field(default_factory=dict)  # seconds by step: plan, apply, probe, confirm, total
     started: datetime | None = None
@@ -174,11 +185,56 @@ class NodeRecord(Record):
         return [c for c in self.changes if c.status in ("pending", "changed", "failed", "reverted")]
 
 
+class PathRecord(Record):
+    """One direction of one path, at the size that its sender sends."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+    from_: str = Field(alias="from")
+    to: str
+    layer: str  # node | pod
+    family: int  # 4 | 6
+    size: int | None = None  # bytes, IP header included; null: not measured
+    exact: str = ""  # pass | fail: do packets of that size arrive; "": not measured
+    above: str = ""  # fail | pass: one byte more, there and back
+    passes: int | None = None  # the largest that goes there and back; null: nothing does, or not measured
+    direction: str = ""  # of a failure: forward (only from -> to) | both | unknown
+    from_end: str = ""  # the pod, or the bridge, that stands for the node
+    to_end: str = ""
+    address: str = ""  # of the target
+    ms: float | None = None
+    note: str = ""
+
+    @property
+    def failed(self) -> bool:
+        """Whether packets of the size that is sent do not arrive."""
+        return self.exact == "fail"
+
+
+class PathFault(Record):
+    """A path that does not carry what is sent, with what most likely eats it."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+    from_: str = Field(alias="from")
+    to: str
+    layer: str
+    family: int
+    direction: str
+    size: int | None = None
+    passes: int | None = None
+    text: str
+    likely: str  # underlay-hop | tunnel-above-underlay | bridge-below | pod-above-tunnel | own-mtu | filtered | unknown
+    why: str = ""
+    next: str = ""
+
+
 class WaveRecord(Record):
     """Nodes changed together, and the gate after them."""
 
     number: int  # from 1
     canary: bool = False
+    round: int = 0  # of a run in two rounds: 1 or 2
     nodes: list[str]
     started: datetime | None = None
     finished: datetime | None = None
@@ -193,7 +249,7 @@ class RunRecord(Record):
 
     schema_: int = Field(default=SCHEMA, alias="schema")
     id: str  # 20261124-081530-a1b2c3
-    verb: str  # plan | apply | verify | drift | rollback
+    verb: str  # plan | apply | verify | drift | rollback | probe
     version: str
     profile: str = ""
     inventory: list[str] = Field(default_factory=list)
@@ -205,8 +261,11 @@ class RunRecord(Record):
     stopped: str = ""  # why the run stopped early, "" if it did not
     exit_code: int | None = None
     rolled_back: str = ""  # of a rollback: the run it undid
+    rounds: int = 1  # 2: a fleet's MTU, with its routes pinned in between
     cluster: ClusterRecord | None = None  # null: nobody asked for one
     waves: list[WaveRecord] = Field(default_factory=list)
+    paths: list[PathRecord] = Field(default_factory=list)  # of a probe
+    path_faults: list[PathFault] = Field(default_factory=list)
     nodes: dict[str, NodeRecord] = Field(default_factory=dict)
 
     def touched(self) -> list[NodeRecord]:
@@ -218,7 +277,7 @@ class RunRecord(Record):
         return [
             node
             for node in self.nodes.values()
-            if node.outcome is Outcome.CHANGED or (node.name in started and node.outcome in unsure)
+            if node.outcome is Outcome.CHANGED or node.round or (node.name in started and node.outcome in unsure)
         ]
 
     def count(self, outcome: Outcome) -> int:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from .models import SCHEMA, ChangeRecord, ErrorRecord, PodRecord, ProbeRecord, Record, RunRecord, Transaction
+from .models import SCHEMA, ChangeRecord, ErrorRecord, PodRecord, ProbeRecord, Record, RunRecord, StalePod, Transaction
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -31,8 +31,29 @@ class Layer(Record):
 class ProbeRequest(Record):
     """One check to run."""
 
-    kind: Literal["gateway", "peer", "dns", "api", "kubelet"]
-    target: str = Field(default="", description="address of a peer, name to resolve; else empty")
+    kind: Literal["gateway", "peer", "dns", "api", "kubelet", "pod"]
+    target: str = Field(
+        default="",
+        description="address of a peer; name to resolve; of pod: UID ADDRESS PORT PROTOCOL; else empty",
+    )
+
+
+class PathTarget(Record):
+    """One path to measure."""
+
+    id: str = ""
+    family: Literal[4, 6] | None = None
+    address: str
+    source: str = Field(default="", description="an address of this end; empty: the route's")
+    size: int | None = Field(default=None, description="bytes, IP header included; null: the path's MTU")
+    pod: str = Field(default="", description="uid of the pod here to measure from; empty: the node itself")
+
+
+class PathsRequest(Record):
+    """Which paths to measure; without targets the node only says what it is as an end of paths."""
+
+    targets: list[PathTarget] = Field(default_factory=list)
+    seconds: float | None = Field(default=None, description="measure no longer than this")
 
 
 class NodeRequest(Record):
@@ -55,14 +76,16 @@ class NodeRequest(Record):
     )
     expect: str | None = Field(default=None, description="plan hash that must still hold, else the node refuses")
     check: bool = Field(default=False, description="rollback: plan only")
+    hold: bool = Field(default=False, description="apply: the first of two rounds, which keeps packets small")
     why: str = Field(default="", description="revert: the reason to record")
+    paths: PathsRequest | None = Field(default=None, description="probe: what paths from here carry")
 
 
 class NodeResult(BaseModel):
     """What one node answers: one JSON document out.
 
     A request that could not be read is answered with ``schema``, ``ok``, ``error`` and the empty lists only. Operations
-    may add fields of their own (``observations``, ``transactions``, ``settings``, ``files``, ``rows``).
+    may add fields of their own (``observations``, ``paths``, ``transactions``, ``settings``, ``files``, ``rows``).
     """
 
     model_config = ConfigDict(extra="allow", populate_by_name=True)
@@ -78,6 +101,7 @@ class NodeResult(BaseModel):
     probes: list[ProbeRecord]
     tx: Transaction | None = None
     pods: list[PodRecord] = Field(default_factory=list, description="plan, observe: what does not reach one pod")
+    stale_pods: list[StalePod] = Field(default_factory=list, description="plan: pods that keep another MTU")
     warnings: list[str]
     error: ErrorRecord | None = None
     timings: dict[str, float] = Field(default_factory=dict, description="seconds by step")

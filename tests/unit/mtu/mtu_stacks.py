@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.tune.nodes.plugins.module_utils.host import Host
-from ansible_collections.tune.nodes.plugins.module_utils.mtu import links, read
+from ansible_collections.tune.nodes.plugins.module_utils.mtu import links, pins, read
 from ansible_collections.tune.nodes.plugins.module_utils.mtu.family import FAMILY
 
 FIXTURES = Path(__file__).parents[2] / "fixtures/mtu"
 OURS = {"by": "tune-nodes", "file": "", "id": "", "type": "", "dhcp": ""}
 FLANNEL_ENV = "/run/flannel/subnet.env"
 Row = dict[str, Any]
+#: Links that a made-up node has routes by, and what pins.summary() says of such a link.
+ROUTED = ("eth0", "flannel.1", "cni0")
+FREE: Row = {"free": 2, "own": 0, "hindered": "", "pins": "none"}
 
 
 def captured(name: str) -> Row:
@@ -24,8 +27,11 @@ def captured(name: str) -> Row:
         return [row for row in (decode(bytes.fromhex(text)) for text in raw[kind]) if row is not None]
 
     routes = decoded("routes", links.decode_route)
+    found = decoded("links", links.decode_link)
+    names = {link["index"]: link["name"] for link in found}
     return {
-        "links": decoded("links", links.decode_link),
+        "links": found,
+        "pinning": {"summary": pins.summary(decoded("routes", pins.decode), names), "kept": {}},
         "addresses": decoded("addresses", links.decode_address),
         "routes": [row for row in routes if not row["cached"]],
         "cached": [row for row in routes if row["cached"]],
@@ -128,6 +134,7 @@ def node(
         "addresses": listed,
         "routes": [{**route, "mtu": 0, "locked": False, "advmss": 0, "cached": False}] if default else [],
         "cached": [],
+        "pinning": {"summary": {row["name"]: dict(FREE) for row in rows if row["name"] in ROUTED}, "kept": {}},
         "kernel": "6.1.0",
         "cni": {
             "name": cni,

@@ -67,19 +67,19 @@ def test_anything_is_a_wish_or_a_usage_error(raw: Any) -> None:
 
 @given(st.text(max_size=20))
 def test_keys_and_values_are_read_back_or_refused(text: str) -> None:
-    for parse in (model.interface_of, model.parse_mtu):
+    for parse in (model.parse_key, model.parse_mtu):
         try:
             parse(text)
         except NodeError as error:
             assert error.code == "usage"
-    assert model.interface_of("bond0.100/mtu") == "bond0.100"
+    assert model.parse_key("bond0.100/mtu") == ("bond0.100", "mtu")
     assert model.parse_mtu("9000") == 9000
 
 
 @pytest.mark.parametrize("key", ["eth0", "eth0/channels", "/mtu", "a/b/mtu", "eth0/mtu/x", "../x/mtu"])
 def test_other_families_keys_are_refused(key: str) -> None:
     with pytest.raises(NodeError):
-        model.interface_of(key)
+        model.parse_key(key)
 
 
 @pytest.mark.parametrize(

@@ -123,7 +123,7 @@ def stay(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[int, int], None
     """Return use(function): what setns is from then on."""
 
     def use(function: Callable[[int, int], None]) -> None:
-        monkeypatch.setattr(pods, "_setns", lambda: function)
+        monkeypatch.setattr(pods, "setns_call", lambda: function)
 
     use(nowhere)
     return use
@@ -251,7 +251,7 @@ def test_a_python_that_cannot_enter_says_so(tmp_path: Path, monkeypatch: pytest.
 def test_setns_reports_what_the_kernel_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "setns", raising=False)
     with pytest.raises(OSError, match="Bad file descriptor"):
-        pods._setns()(-1, 0)
+        pods.setns_call()(-1, 0)
 
 
 @pytest.mark.usefixtures("stay")
