@@ -1,16 +1,17 @@
 """Killed at every system call that changes something, a node is wholly old or wholly confirmed, never between.
 
-strace kills the request at its Nth such call, N rising until a run survives. Its ``-f`` follows the reverter too,
-which is then killed at its own Nth call. Every N has a node of its own, so that their windows pass side by side.
-The calls of loading the code (an ioctl for every file that Python opens) are the same whatever is asked: of these only
-every eighth is killed.
+strace counts each call by itself, so each is killed by itself: a request at its Nth write, its Nth fsync and so on, N
+rising until one survives. Its ``-f`` follows the reverter too, which is then killed at its own Nth. Every N has a node
+of its own, so that their windows pass side by side. The ioctls of loading the code (one for every file that Python
+opens) are the same whatever is asked: of these only every eighth is killed.
 """
 
 from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -21,50 +22,60 @@ from tune_nodes.lab import Lab
 from tune_nodes.lab.node import LabNode
 
 MakeLab = Callable[..., Lab]
-CALLS = "write,rename,renameat,renameat2,fsync,unlink,ioctl"
+CALLS = ("write", "fsync", "rename", "renameat", "renameat2", "unlink", "ioctl")
+LOADING = "ioctl"
 BATCH = 48
-LAST = 400  # no request makes that many
 WINDOW = 40.0
+#: A call more or less, from one run to the next.
+SPARE = 3
+
+Row = tuple[str, int]  # the call, and which of them
 
 
-def strace(number: int) -> list[str]:
-    inject = f"inject={CALLS}:signal=KILL:when={number}"
-    return ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={CALLS}", "-e", inject]
-
-
-def killed_at(node: LabNode, number: int, request: dict[str, Any]) -> bool:
-    """Run a request that is killed at its Nth call; True if it survived."""
+def traced(node: LabNode, request: dict[str, Any], calls: str, *words: str) -> str:
+    """Run a request beneath strace until its reverter has ended too; returns what it answered."""
     # Output to a file: the reverter, followed by strace, would hold a pipe open for its whole window.
     asked, out = node.root / "tmp" / "request", node.root / "tmp" / "answer"
     asked.write_bytes(payload(request))
+    strace = ["strace", "-f", "-qq", "-o", "/tmp/calls", "-e", f"trace={calls}", *words]
     with asked.open("rb") as question, out.open("wb") as answer:
-        command = node.argv([*strace(number), *PYTHON])
+        command = node.argv([*strace, *PYTHON])
         subprocess.run(command, stdin=question, stdout=answer, timeout=WINDOW + 90, check=False)
-    return b'"schema"' in out.read_bytes()
+    return out.read_text(errors="replace")
 
 
-def calls_of_loading(node: LabNode, step: str) -> int:
-    """Count the calls of a request that only reads, its few own ones taken off.
-
-    A node that was changed before loads its code compiled, with far fewer calls: so it is for all but apply.
-    """
-    if step != "apply":
-        assert call(node, **apply_request("before"))["ok"]
-        assert call(node, "revert", tx="before")["ok"]
-    trace = ["strace", "-f", "-qq", "-o", "/tmp/calls", "-e", f"trace={CALLS}"]
-    call(node, "status", prefix=trace)
-    return max(0, len(node.run(["cat", "/tmp/calls"]).stdout.splitlines()) - 12)
+def killed_at(node: LabNode, row: Row, request: dict[str, Any]) -> bool:
+    """Run a request that is killed at its Nth call of one name; True if it survived."""
+    call_, number = row
+    return '"schema"' in traced(node, request, call_, "-e", f"inject={call_}:signal=KILL:when={number}")
 
 
-def batches(loading: int) -> Iterator[list[int]]:
-    numbers = [*range(1, loading, 8), *range(loading, LAST)]
-    for first in range(0, len(numbers), BATCH):
-        yield numbers[first : first + BATCH]
+def counted(node: LabNode, request: dict[str, Any]) -> Counter[str]:
+    """Return how many calls of each name one process of a request makes at most."""
+    assert '"schema"' in traced(node, request, ",".join(CALLS))
+    found: Counter[tuple[str, str]] = Counter()
+    for line in node.run(["cat", "/tmp/calls"]).stdout.splitlines():
+        pid, _, rest = line.partition(" ")
+        name, bracket, _ = rest.strip().partition("(")
+        if bracket:
+            found[pid, name] += 1
+    return Counter({name: max(n for (_, one), n in found.items() if one == name) for _, name in found})
 
 
-def side_by_side(work: Callable[[LabNode, int], Any], nodes: Sequence[LabNode], numbers: Sequence[int]) -> list[Any]:
+def rows(most: Counter[str], loading: int) -> list[Row]:
+    """Return which calls to kill, one after the last of each name too, which must survive."""
+    assert {"write", "fsync", "rename"} <= set(most), most
+    return [
+        (name, number)
+        for name, count in most.items()
+        for number in range(1, count + SPARE + 1)
+        if name != LOADING or number % 8 == 1 or number >= loading
+    ]
+
+
+def side_by_side(work: Callable[[LabNode, Row], Any], nodes: Sequence[LabNode], some: Sequence[Row]) -> list[Any]:
     with ThreadPoolExecutor(BATCH) as pool:
-        return list(pool.map(work, nodes, numbers))
+        return list(pool.map(work, nodes, some))
 
 
 def settle(node: LabNode) -> str:
@@ -77,19 +88,19 @@ def settle(node: LabNode) -> str:
     raise AssertionError(f"{node.name} is still {state}")
 
 
-def check_whole(node: LabNode, number: int, old: dict[str, str], etc: dict[str, str]) -> str:
+def check_whole(node: LabNode, row: Row, old: dict[str, str], etc: dict[str, str]) -> str:
     """See that a node is wholly old or wholly confirmed; returns the transaction's state."""
     state = settle(node)
     kept = {path for path in node.etc() if "tune-nodes" in path}
     held = values(node)
     if state == "DONE":
-        assert held["net.core.somaxconn"] == "16384", number
-        assert held["net.ipv4.tcp_fin_timeout"] == "30", number
-        assert {"sysctl.d/90-tune-nodes.conf", "tune-nodes/settings.json"} <= {p.lstrip("/") for p in kept}, number
+        assert held["net.core.somaxconn"] == "16384", row
+        assert held["net.ipv4.tcp_fin_timeout"] == "30", row
+        assert {"sysctl.d/90-tune-nodes.conf", "tune-nodes/settings.json"} <= {p.lstrip("/") for p in kept}, row
     else:
-        assert held == old, (number, state)
-        assert node.etc() == etc, (number, state)
-    assert not [path for path in kept if "/." in path], f"{number}: a temporary file was left"
+        assert held == old, (row, state)
+        assert node.etc() == etc, (row, state)
+    assert not [path for path in kept if "/." in path], f"{row}: a temporary file was left"
     return state
 
 
@@ -101,35 +112,40 @@ def fleet(make_lab: MakeLab) -> Callable[[int], list[LabNode]]:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("step", ["apply", "confirm", "revert"])
 def test_killed_at_every_call(step: str, fleet: Callable[[int], list[LabNode]]) -> None:
-    states: dict[int, str] = {}
-    survived = False
-    loading = calls_of_loading(fleet(1)[0], step)
-    for numbers in batches(loading):
-        nodes = fleet(BATCH)
+    def prepared(node: LabNode) -> dict[str, Any]:
+        if step == "apply":
+            return apply_request("r1", window=20)
+        applied = call(node, **apply_request("r1", window=WINDOW))
+        assert applied["ok"], applied["error"]
+        return {"op": step, "tx": "r1"}
+
+    def one(node: LabNode, row: Row) -> bool:
+        return killed_at(node, row, prepared(node))
+
+    trial, other = fleet(2)
+    most = counted(trial, prepared(trial))
+    # What only asks loads as much. A node that was changed before has its code compiled, and loads it with fewer calls.
+    if step != "apply":
+        prepared(other)
+    loading = max(0, counted(other, {"op": "status"})[LOADING] - 12)
+    trial.lab.down()
+    everything = rows(most, loading)
+    states: dict[Row, str] = {}
+    ends: dict[Row, bool] = {}
+    for first in range(0, len(everything), BATCH):
+        some = everything[first : first + BATCH]
+        nodes = fleet(len(some))
         old, etc = [values(n) for n in nodes], [n.etc() for n in nodes]
-
-        def one(node: LabNode, number: int) -> bool:
-            if step == "apply":
-                return killed_at(node, number, apply_request("r1", window=20))
-            applied = call(node, **apply_request("r1", window=WINDOW))
-            assert applied["ok"], applied["error"]
-            return killed_at(node, number, {"op": step, "tx": "r1"})
-
-        ends = side_by_side(one, nodes, numbers)
-        assert numbers[0] > 1 or not ends[0], "the first call was not killed: strace injects nothing"
-        rows = list(zip(nodes, numbers, old, etc, strict=True))
+        ends.update(zip(some, side_by_side(one, nodes, some), strict=True))
         with ThreadPoolExecutor(4) as pool:
-            found = list(pool.map(lambda row: check_whole(*row), rows))
-        states.update(zip(numbers, found, strict=True))
+            found = list(pool.map(check_whole, nodes, some, old, etc))
+        states.update(zip(some, found, strict=True))
         for node in nodes:
             assert not tune_processes(node), node.name
         nodes[0].lab.down()
-        survived = all(ends[-3:])
-        if survived:
-            break
-    assert survived, f"no run of {step} survived {LAST} calls"
-    # More calls than loading takes were killed one by one, up to the last.
-    assert sum(number >= loading for number in states) > 10
+    for name, count in most.items():
+        assert not ends[name, 1], f"the first {name} was not killed: strace injects nothing"
+        assert ends[name, count + SPARE], f"no run survived: there are more than {count} of {name}"
     if step == "confirm":
         # Both ends were met: killed before the commit point, and after it.
         assert {"DONE", "REVERTED"} <= set(states.values())

@@ -108,7 +108,7 @@ def _head(printer: Printer, record: RunRecord, state: str) -> None:
 def _waves(printer: Printer, record: RunRecord) -> None:
     rows = [
         [
-            f"{wave.number}{' canary' if wave.canary else ''}",
+            f"{wave.number}{f' round {wave.round}' if wave.round else ''}{' canary' if wave.canary else ''}",
             wave.gate,
             one_line(", ".join(wave.nodes), 60),
             wave.gate_detail,

@@ -222,6 +222,8 @@ class RunStore:
     def resolve(self, reference: str, verb: str = "") -> str:
         """Return the id a person means: an id, the start or end of one, or ``latest``.
 
+        A transaction's id counts too: nodes know that of a run's second round as RUN-2.
+
         Raises:
             UsageError: none or several fit.
         """
@@ -231,7 +233,7 @@ class RunStore:
             if not runs:
                 raise UsageError(f"there is no {kind} yet in {self.root}", next="tune-nodes history")
             return runs[0].id
-        found = [run.id for run in runs if run.id == reference]
+        found = [run.id for run in runs if reference in (run.id, f"{run.id}-2")]
         found = found or [run.id for run in runs if run.id.startswith(reference) or run.id.endswith(reference)]
         if len(found) == 1:
             return found[0]

@@ -101,6 +101,7 @@ def test_resolve(store: RunStore) -> None:
     assert store.resolve("latest", "apply") == ids[1]
     assert store.resolve(ids[0]) == ids[0]
     assert store.resolve(ids[1][-6:]) == ids[1]
+    assert store.resolve(f"{ids[1]}-2") == ids[1], "the transaction of a second round, as nodes name it"
     with pytest.raises(UsageError, match="fits 3 runs"):
         store.resolve("20")
     with pytest.raises(UsageError, match="no run 'zzz'"):

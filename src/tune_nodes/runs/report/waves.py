@@ -100,7 +100,7 @@ def _strip(run: RunRecord, at: int, start: datetime, length: float) -> Strip:
     gate, word = _GATES.get(wave.gate, ("pending", plain(wave.gate, 40)))
     return Strip(
         wave=wave,
-        title=f"Wave {wave.number}",
+        title=f"Wave {wave.number}" + (f", round {wave.round}" if wave.round else ""),
         size=count(len(wave.nodes), "node"),
         took=seconds(took) if wave.started else "not started",
         pause=seconds(pause) if pause and pause >= 0.5 else "",
