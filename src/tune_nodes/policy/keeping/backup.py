@@ -140,21 +140,8 @@ def _manifest(
         server=cluster.server,
         server_version=text(cluster.api.version(), "gitVersion", limit=60),
         user=cluster.user,
-        kinds=[_kind_row(kind, lists.get(kind, "")) for kind in kinds],
+        kinds=[KindRow.of(kind, lists.get(kind, "")) for kind in kinds],
         objects=[_row(one, body, kinds) for one, body in zip(policies, cleaned, strict=True)],
-    )
-
-
-def _kind_row(kind: Kind, version: str) -> KindRow:
-    return KindRow(
-        group=kind.group,
-        version=kind.version,
-        resource=kind.resource,
-        kind=kind.kind,
-        namespaced=kind.namespaced,
-        engine=kind.engine,
-        role=kind.role,
-        resource_version=version,
     )
 
 

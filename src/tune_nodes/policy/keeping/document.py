@@ -15,12 +15,14 @@ import re
 import secrets
 import shutil
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tune_nodes.errors import TuneError, UsageError
+from tune_nodes.policy.model import Kind
 
 SCHEMA = 1
 MANIFEST, RAW, CLEANED, SUMS = "manifest.json", "raw.json", "cleaned.json", "SHA256SUMS"
@@ -45,6 +47,11 @@ class KindRow(_Strict):
     engine: str
     role: str
     resource_version: str
+
+    @classmethod
+    def of(cls, kind: Kind, version: str = "") -> Self:
+        """Return a kind's row. ``version``: of the list."""
+        return cls(**asdict(kind), resource_version=version)
 
 
 class ObjectRow(_Strict):

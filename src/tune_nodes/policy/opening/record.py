@@ -64,20 +64,7 @@ class ResetRecord(BaseModel):
 
 def added(policies: Sequence[Policy]) -> list[Added]:
     """Return objects to be made, for the record."""
-    return [Added(kind=_row(one.kind), namespace=one.namespace, name=one.name, uid=one.uid) for one in policies]
-
-
-def _row(kind: Kind) -> KindRow:
-    return KindRow(
-        group=kind.group,
-        version=kind.version,
-        resource=kind.resource,
-        kind=kind.kind,
-        namespaced=kind.namespaced,
-        engine=kind.engine,
-        role=kind.role,
-        resource_version="",
-    )
+    return [Added(kind=KindRow.of(one.kind), namespace=one.namespace, name=one.name, uid=one.uid) for one in policies]
 
 
 def load(directory: Path) -> ResetRecord | None:
