@@ -17,7 +17,7 @@ from .mtu.model import grows
 from .transaction import session
 from .transaction.commit import kept_before
 from .transaction.restore import family_of, resolve, revert
-from .transaction.store import DONE, REVERTED, Store, Tx, now
+from .transaction.store import COMMITTED, DONE, REVERTED, Store, Tx, now
 
 Result = Dict[str, Any]
 #: How long a confirm waits for probes to come back: a port may need to learn its link anew.
@@ -243,18 +243,35 @@ def op_confirm(call: Call) -> Result:
     """Probe, then pass the commit point. Where a probe that passed before is lost, revert at once."""
     store = call.store
     tx = store.get(call.text("tx"))
+    if tx.state == COMMITTED:
+        with store.lock():
+            tx = _settled(call, store, tx.id)
     if tx.state == DONE:
         return call.result(tx=tx, files=[])
     session.check_confirmable(tx, call.host)
     probes = call.timed("probe", lambda: _probe_until(call, tx))
     missing = probe.lost(call.request.get("before") or [], probes)
     with store.lock():
-        tx = store.get(tx.id)
+        tx = _settled(call, store, tx.id)
+        if tx.state == DONE:  # by an earlier confirm, whose answer was lost
+            return call.result(tx=tx, probes=probes, files=[])
         if missing:
             why = "probe lost: " + "; ".join("%s (%s)" % (p["id"], _detail(p, probes)) for p in missing)
             return _abort(call, store, tx, why, probes)
         files = call.timed("confirm", lambda: session.confirm(store, tx, TUNING, call.host))
     return call.result(tx=tx, probes=probes, files=[c.to_dict() for c in files])
+
+
+def _settled(call: Call, store: Store, tx_id: str) -> Tx:
+    """Return a transaction, past its commit point a finished one: from there it goes forward only. Call under the lock.
+
+    Its confirm may have been cut off in between, and whoever asks now may not know.
+    """
+    tx = store.get(tx_id)
+    if tx.state == COMMITTED:
+        resolve(store, TUNING, call.host)
+        tx = store.get(tx_id)
+    return tx
 
 
 def _detail(before: Mapping[str, Any], probes: Sequence[Mapping[str, Any]]) -> str:
@@ -288,7 +305,7 @@ def op_revert(call: Call) -> Result:
     """Put an unconfirmed transaction back now, without waiting for its window."""
     store = call.store
     with store.lock():
-        tx = store.get(call.text("tx"))
+        tx = _settled(call, store, call.text("tx"))
         if tx.state in (DONE, REVERTED):
             return call.result(tx=tx, rows=[])
         rows = revert(store, tx, TUNING, call.host, call.text("why") or "asked for")

@@ -135,13 +135,39 @@ def test_power_cut_after_the_commit_point_rolls_forward(node: LabNode) -> None:
     assert not [p for p in (node.root / "etc/sysctl.d").iterdir() if p.name.startswith(".")]
 
 
-def test_a_confirm_killed_past_the_commit_point_is_finished_by_the_reverter(node: LabNode) -> None:
+def confirm_killed_past_the_commit_point(node: LabNode) -> Path:
+    """Apply, then kill the confirm while it installs files; returns the transaction's directory."""
     assert call(node, **apply_request("r1", window=20))["ok"]
     kill_install = ["-e", "trace=rename", "-e", "inject=rename:signal=KILL:when=6"]
     strace = ["strace", "-f", "-qq", "-o", "/dev/null", *kill_install]
     subprocess.run(node.argv([*strace, *PYTHON]), input=payload({"op": "confirm", "tx": "r1"}), check=False)
     place = node.root / RUN_DIR.lstrip("/") / "tx/r1"
     assert (place / "COMMITTED").exists()
+    return place
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {"op": "confirm"},
+        {"op": "confirm", "before": [{"id": "peer:192.0.2.77", "kind": "peer", "target": "192.0.2.77", "ok": True}]},
+        {"op": "revert", "why": "the confirm did not answer"},
+    ],
+    ids=["again", "with-a-probe-lost", "put-back"],
+)
+def test_past_the_commit_point_it_only_goes_forward(node: LabNode, request_: dict[str, Any]) -> None:
+    """A confirm whose answer was lost is asked for again, or given up: the node is confirmed all the same."""
+    confirm_killed_past_the_commit_point(node)
+    answer = call(node, tx="r1", **request_)
+    assert answer["ok"], answer["error"]
+    assert answer["tx"]["state"] == "DONE"
+    assert "tcp_fin_timeout" in (node.root / "etc/sysctl.d/90-tune-nodes.conf").read_text()
+    assert node.read_sysctl("net.ipv4.tcp_fin_timeout") == "30"
+    assert node.read_sysctl("net.core.somaxconn") == "16384"
+
+
+def test_a_confirm_killed_past_the_commit_point_is_finished_by_the_reverter(node: LabNode) -> None:
+    place = confirm_killed_past_the_commit_point(node)
     wait_for((place / "DONE").exists, 30)  # nobody asks this node anything meanwhile
     assert "tcp_fin_timeout" in (node.root / "etc/sysctl.d/90-tune-nodes.conf").read_text()
     assert node.read_sysctl("net.ipv4.tcp_fin_timeout") == "30"

@@ -40,8 +40,11 @@ def revert(store: Store, tx: Tx, families: Sequence[Family], host: Host, why: st
         One ``{"family", "key", "status": "reverted" | "foreign" | "gone", "note"}`` for each change written.
 
     Raises:
-        NodeError: some value could not be restored; the transaction stays REVERTING, to be tried again.
+        NodeError: some value could not be restored; the transaction stays REVERTING, to be tried again. Or it is past
+            its commit point: nothing was touched.
     """
+    if tx.state not in (ARMED, REVERTING):
+        raise NodeError("transaction %s cannot be reverted" % tx.id, "it is %s" % tx.state, code="usage")
     if tx.state == ARMED:
         store.step(tx, REVERTING)
     rows: List[Row] = []

@@ -192,6 +192,10 @@ class Store:
         return [tx for tx in self.list() if not tx.terminal]
 
     def _load(self, name: str) -> Optional[Tx]:
+        # Without the lock a step may pass between two looks: what was not seen is then seen in the next round.
+        return self._look(name) or self._look(name)
+
+    def _look(self, name: str) -> Optional[Tx]:
         directory = os.path.join(self.tx_dir, name)
         # The furthest state wins should a crash of the file system ever show two names.
         for state in (DONE, REVERTED, REVERTING, COMMITTED, ARMED):
