@@ -24,7 +24,8 @@ MOVING = re.compile(
     r"|vm\.stat_refresh|.*\.tnlab[0-9]+\."
 )
 COUNTED = re.compile(r"packets [0-9]+ bytes [0-9]+")  # what passed a rule, a cluster's on this machine say
-OTHERS = re.compile(r"tnlab[0-9]+")  # interfaces of other labs, which may come and go meanwhile
+# Interfaces of other labs, which may come and go meanwhile; one that is just going has only its number left.
+OTHERS = re.compile(r"tnlab[0-9]+|dev if[0-9]+")
 UNITS = ("/etc/systemd", "/run/systemd/system", "/run/systemd/transient", "/usr/lib/systemd/system")
 SHARED = ("/root", "/home", "/var/lib", "/var/log", "/opt", "/srv", "/usr/local")
 

@@ -65,7 +65,7 @@ class MtuFamily(Family):
             (True, "") or (False, why in plain words).
         """
         parsed = parse_setting(setting)
-        return same_device(parsed.interfaces[0], parsed.identity, host)
+        return same_device(parsed.interfaces[0], parsed.identity, host, made_up=True)
 
 
 FAMILY = MtuFamily()

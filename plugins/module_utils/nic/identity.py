@@ -10,16 +10,15 @@ from ..host import Host
 from .ethtool import Ethtool
 
 
-def same_device(name: str, identity: Mapping[str, str], host: Host) -> Tuple[bool, str]:
+def same_device(name: str, identity: Mapping[str, str], host: Host, made_up: bool = False) -> Tuple[bool, str]:
     """Compare kernel, driver and address with what they were.
-
-    A made-up device (bond, VLAN, a container's cable) has a new address at every boot: only a card's permanent one
-    tells one from another.
 
     Args:
         name: the interface.
         identity: ``kernel``, ``driver`` and ``mac`` as a change's ``persist`` held them.
         host: this node.
+        made_up: it may be a device that was made up (bond, VLAN, a container's cable), which need not name a driver and
+            has a new address at every boot: then only a card's permanent one tells one from another.
 
     Returns:
         (True, "") or (False, why in plain words).
@@ -30,11 +29,12 @@ def same_device(name: str, identity: Mapping[str, str], host: Host) -> Tuple[boo
         return False, "confirmed on kernel %s, this is %s" % (identity.get("kernel"), host.kernel)
     try:
         with Ethtool() as tool:
-            driver, permanent, mac = tool.driver(name) or "?", tool.permanent_mac(name), tool.mac(name)
+            driver, permanent, mac = tool.driver(name), tool.permanent_mac(name), tool.mac(name)
     except NodeError as exc:
         return False, str(exc)
-    if identity.get("driver") != driver:
-        return False, "%s was driven by %s, now by %s" % (name, identity.get("driver"), driver)
-    if permanent and identity.get("mac") and identity["mac"] not in (permanent, mac):
+    if (driver or not made_up) and identity.get("driver") != (driver or "?"):
+        return False, "%s was driven by %s, now by %s" % (name, identity.get("driver"), driver or "?")
+    told = bool(permanent) or not made_up
+    if told and identity.get("mac") and identity["mac"] not in (permanent, mac):
         return False, "%s is another card: its address is not %s" % (name, identity["mac"])
     return True, ""
