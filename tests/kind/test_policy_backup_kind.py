@@ -150,7 +150,7 @@ from pathlib import Path
 from tune_nodes import collection
 collection.activate()
 from tune_nodes.cluster.client import Cluster
-from tune_nodes.policy import delete, restore
+from tune_nodes.policy.keeping import delete, restore
 from tune_nodes.policy.keeping.backup import Backup
 from tune_nodes.policy.keeping.journal import Journal
 what, kubeconfig, directory = sys.argv[1:]
