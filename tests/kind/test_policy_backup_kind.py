@@ -228,9 +228,11 @@ def test_what_dies_half_way_is_finished_by_the_next_run(fleet: Fleet, kind_clust
 
     # The server is killed in the middle of a delete and of a restore, which go on side by side.
     short = (0.1,)  # seconds to its next and last try: here nobody waits for the server
-    one = Work(lambda: deleted(cluster, going, pace=Pace(retries=short)))
-    other = Work(lambda: restore.restore(cluster, coming, probe=green, pace=Pace(retries=short)))
-    wait_for("both are half-way", lambda: min(noted(going, "deleted"), noted(coming, "restored")) > some)
+    # One call at a time, and caught early on: neither is to end before the other has begun, or the server has died.
+    few, before = some // 3, noted(coming, "restored")
+    one = Work(lambda: deleted(cluster, going, pace=Pace(1, retries=short)))
+    other = Work(lambda: restore.restore(cluster, coming, probe=green, pace=Pace(1, retries=short)))
+    wait_for("both are under way", lambda: min(noted(going, "deleted"), noted(coming, "restored") - before) > few)
     assert one.thread.is_alive()
     assert other.thread.is_alive()
     kind_cluster.exec(control_plane(kind_cluster), "pkill", "-KILL", "-x", "kube-apiserver")
@@ -242,7 +244,7 @@ def test_what_dies_half_way_is_finished_by_the_next_run(fleet: Fleet, kind_clust
     kind_cluster.exec(control_plane(kind_cluster), "systemctl", "restart", "kubelet")
     wait_for("the server is back", lambda: ready(kind_cluster), 120)
     first = now(coming)
-    assert some < len(first) < len(coming.policies)
+    assert few < len(first) < len(coming.policies)
     found = deleted(cluster, going)
     assert (found.left, now(going)) == ((), {})
     end = restore.restore(cluster, coming, probe=green)
