@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tune_nodes.cluster.api import members
 from tune_nodes.policy import surroundings
 from tune_nodes.policy.discovery import Found, kinds_of
+from tune_nodes.policy.judging.decision import Verdict
 from tune_nodes.policy.model import Kind, NamedPort, Node, Pod, Policy, Snapshot, policy_of
 
 #: Anything that JSON can hold.
@@ -126,3 +127,14 @@ def many(number: int, namespaces: int) -> list[dict[str, Any]]:
         spec = {"podSelector": {"matchLabels": {"app": "web"}}, "ingress": [{"from": peers, "ports": [{"port": 80}]}]}
         rows.append({"metadata": metadata, "spec": spec})
     return rows
+
+
+def assert_judged(verdict: Verdict, allowed: bool | None, decider: str) -> None:
+    """Check a verdict and who decides it: where it is allowed the first that allows, else the end that does not."""
+    assert verdict.allowed is allowed, verdict
+    if allowed:
+        deciders = [one.decided_by.ref for one in (verdict.egress, verdict.ingress) if one.decided_by]
+        assert (deciders or [""])[0] == decider, verdict
+    else:
+        by = verdict.deciding.decided_by
+        assert (by.ref if by else "") == decider, verdict

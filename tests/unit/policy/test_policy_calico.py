@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from policy_world import PODS, made, np, world
+from policy_world import PODS, assert_judged, made, np, world
 
 from tune_nodes.policy.judging.calico_selector import is_global, matches
 from tune_nodes.policy.judging.verdict import judge
@@ -200,13 +200,7 @@ def test_calico(
     source: str, target: str, number: int, policies: list[Policy], allowed: bool | None, decider: str
 ) -> None:
     verdict = judge(world("calico", policies), end(source), end(target), number)
-    assert verdict.allowed is allowed, verdict
-    if allowed:
-        deciders = [one.decided_by.ref for one in (verdict.egress, verdict.ingress) if one.decided_by]
-        assert (deciders or [""])[0] == decider
-    else:
-        by = verdict.deciding.decided_by
-        assert (by.ref if by else "") == decider
+    assert_judged(verdict, allowed, decider)
 
 
 def test_staged_policies_are_named() -> None:

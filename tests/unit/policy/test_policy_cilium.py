@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from policy_world import AGENT, CLIENT, PODS, WEB, made, np, real, world
+from policy_world import AGENT, CLIENT, PODS, WEB, assert_judged, made, np, real, world
 
 from tune_nodes.policy.judging.verdict import judge
 from tune_nodes.policy.model import Cidr, Peer, Policy
@@ -287,13 +287,7 @@ def test_cilium(
     source: str, target: str, port: int, policies: list[Policy], allowed: bool | None, decider: str
 ) -> None:
     verdict = judge(world("cilium", policies), end(source), end(target), port)
-    assert verdict.allowed is allowed, verdict
-    if allowed:
-        deciders = [one.decided_by.ref for one in (verdict.egress, verdict.ingress) if one.decided_by]
-        assert (deciders or [""])[0] == decider
-    else:
-        by = verdict.deciding.decided_by
-        assert (by.ref if by else "") == decider
+    assert_judged(verdict, allowed, decider)
 
 
 DENY = [np("deny", policyTypes=["Ingress"])]

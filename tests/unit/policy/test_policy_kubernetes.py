@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from policy_world import AGENT, BATCH, CLIENT, PODS, WEB, made, np, world
+from policy_world import AGENT, BATCH, CLIENT, PODS, WEB, assert_judged, made, np, world
 
 from tune_nodes.policy.judging.verdict import judge
 from tune_nodes.policy.model import Cidr, Peer, Policy
@@ -103,13 +103,7 @@ def test_network_policies(
     source: str, target: str, port: int, policies: list[Policy], allowed: bool | None, decider: str
 ) -> None:
     verdict = judge(world("kube-router", policies), end(source), end(target), port)
-    assert verdict.allowed is allowed, verdict
-    if allowed:
-        deciders = [one.decided_by.ref for one in (verdict.egress, verdict.ingress) if one.decided_by]
-        assert (deciders or [""])[0] == decider
-    else:
-        by = verdict.deciding.decided_by
-        assert (by.ref if by else "") == decider
+    assert_judged(verdict, allowed, decider)
 
 
 def test_a_host_network_pod_on_another_node_is_not_surely_selected() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from policy_world import PODS, made, np, real, world
+from policy_world import PODS, assert_judged, made, np, real, world
 
 from tune_nodes.policy.judging.verdict import judge
 from tune_nodes.policy.model import Cidr, Peer, Policy
@@ -155,13 +155,7 @@ def test_ranks(
     engine: str, source: str, target: str, port: int, policies: list[Policy], allowed: bool | None, decider: str
 ) -> None:
     verdict = judge(world(engine, policies), end(source), end(target), port)
-    assert verdict.allowed is allowed, verdict
-    if allowed:
-        deciders = [one.decided_by.ref for one in (verdict.egress, verdict.ingress) if one.decided_by]
-        assert (deciders or [""])[0] == decider
-    else:
-        by = verdict.deciding.decided_by
-        assert (by.ref if by else "") == decider
+    assert_judged(verdict, allowed, decider)
 
 
 def test_the_order_of_the_steps_is_that_of_the_ranks() -> None:
