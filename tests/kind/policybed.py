@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
 
@@ -17,12 +18,15 @@ from tune_nodes.policy import discovery
 from tune_nodes.policy.keeping import backup as backups
 from tune_nodes.policy.keeping import delete
 from tune_nodes.policy.keeping.backup import Backup
-from tune_nodes.policy.keeping.journal import Journal
+from tune_nodes.policy.keeping.journal import Journal, read
 from tune_nodes.policy.model import Policy
-from tune_nodes.policy.pace import Pace
+from tune_nodes.policy.pace import RETRIES, WIDTH, Pace
 
 if TYPE_CHECKING:
     from kindbed.cluster import Cluster as Bed
+
+In = TypeVar("In")
+Out = TypeVar("Out")
 
 PREFIX = "policy-backup"
 NETWORKING = "networking.k8s.io"
@@ -89,6 +93,31 @@ def backed_up(cluster: Cluster, directory: Path, *spaces: str) -> Backup:
 def deleted(cluster: Cluster, backup: Backup, wait: float = 5, pace: Pace | None = None) -> delete.Deleted:
     with Journal(backup.directory) as journal:
         return delete.delete(cluster, backup, list(backup.by_ref), journal=journal, wait=wait, pace=pace)
+
+
+def noted(backup: Backup, event: str) -> int:
+    """Return how often a backup's journal says this."""
+    return sum(line.get("event") == event for line in read(backup.directory))
+
+
+class Halting(Pace):
+    """A pace for what is to be cut off half-way: on a quick machine it would be done first.
+
+    Args:
+        half: once it returns True, no call more begins.
+        width: most calls at once.
+        retries: seconds before each further try where the server was lost.
+    """
+
+    def __init__(self, half: Callable[[], bool], width: int = WIDTH, retries: Sequence[float] = RETRIES) -> None:
+        super().__init__(width, retries=retries)
+        self.go = threading.Event()  # set: calls begin again
+        self._half = half
+
+    def call(self, work: Callable[[In], Out], item: In) -> Out:
+        if self._half():
+            self.go.wait(120)
+        return super().call(work, item)
 
 
 def wait_for(what: str, holds: Callable[[], Any], seconds: float = 60) -> Any:

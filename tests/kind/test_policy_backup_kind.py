@@ -23,6 +23,7 @@ from policybed import (
     NETWORKING,
     PREFIX,
     WEB,
+    Halting,
     backed_up,
     call,
     crd,
@@ -31,6 +32,7 @@ from policybed import (
     make,
     namespaces,
     network_policy,
+    noted,
     served,
     there,
     wait_for,
@@ -43,7 +45,7 @@ from tune_nodes.cluster.errors import ClusterError
 from tune_nodes.policy.keeping import backup as backups
 from tune_nodes.policy.keeping import copies, delete, restore
 from tune_nodes.policy.keeping.backup import Backup
-from tune_nodes.policy.keeping.journal import Journal, read
+from tune_nodes.policy.keeping.journal import Journal
 from tune_nodes.policy.keeping.order import wave
 from tune_nodes.policy.pace import Pace
 
@@ -149,29 +151,32 @@ import sys
 from pathlib import Path
 from tune_nodes import collection
 collection.activate()
+what, kubeconfig, directory, most, tests = sys.argv[1:]
+sys.path.insert(0, tests)
+from policybed import Halting, noted
 from tune_nodes.cluster.client import Cluster
 from tune_nodes.policy.keeping import delete, restore
 from tune_nodes.policy.keeping.backup import Backup
 from tune_nodes.policy.keeping.journal import Journal
-what, kubeconfig, directory = sys.argv[1:]
 backup = Backup.load(Path(directory))
+event = {"delete": "deleted", "restore": "restored"}[what]
+before = noted(backup, event)
+pace = Halting(lambda: noted(backup, event) - before > int(most))
 with Cluster.open(Path(kubeconfig)) as cluster:
     if what == "delete":
         with Journal(backup.directory) as journal:
-            delete.delete(cluster, backup, list(backup.by_ref), journal=journal)
+            delete.delete(cluster, backup, list(backup.by_ref), journal=journal, pace=pace)
     else:
-        restore.restore(cluster, backup, probe=None)
+        restore.restore(cluster, backup, probe=None, pace=pace)
 """
 
 
-def noted(backup: Backup, event: str) -> int:
-    return sum(line.get("event") == event for line in read(backup.directory))
-
-
 def killed_after(kind_cluster: Bed, backup: Backup, what: str, event: str, most: int) -> None:
-    """Run a controller and kill it when its journal has so many lines."""
+    """Run a controller and kill it when its journal has so many lines; it stops by itself somewhat later."""
     before = noted(backup, event)
+    tests = str(Path(__file__).parent)
     words = [sys.executable, "-c", CONTROLLER, what, str(kind_cluster.kubeconfig), str(backup.directory)]
+    words += [str(2 * most), tests]
     with subprocess.Popen(words) as process:
         wait_for(f"{most} {event}", lambda: noted(backup, event) - before >= most or process.poll() is not None)
         process.kill()
@@ -227,16 +232,16 @@ def test_what_dies_half_way_is_finished_by_the_next_run(fleet: Fleet, kind_clust
     assert now(coming) == {}
 
     # The server is killed in the middle of a delete and of a restore, which go on side by side.
-    short = (0.1,)  # seconds to its next and last try: here nobody waits for the server
-    # One call at a time, and caught early on: neither is to end before the other has begun, or the server has died.
-    few, before = some // 3, noted(coming, "restored")
-    one = Work(lambda: deleted(cluster, going, pace=Pace(1, retries=short)))
-    other = Work(lambda: restore.restore(cluster, coming, probe=green, pace=Pace(1, retries=short)))
-    wait_for("both are under way", lambda: min(noted(going, "deleted"), noted(coming, "restored") - before) > few)
-    assert one.thread.is_alive()
-    assert other.thread.is_alive()
+    before = noted(coming, "restored")
+    progress = (lambda: noted(going, "deleted")), (lambda: noted(coming, "restored") - before)
+    # Here nobody waits for the server; and neither is to end before the other has begun, or the server has died.
+    paces = [Halting(lambda far=far: far() > 2 * some, retries=(0.1,)) for far in progress]
+    one = Work(lambda: deleted(cluster, going, pace=paces[0]))
+    other = Work(lambda: restore.restore(cluster, coming, probe=green, pace=paces[1]))
+    wait_for("both are under way", lambda: min(far() for far in progress) > some)
     kind_cluster.exec(control_plane(kind_cluster), "pkill", "-KILL", "-x", "kube-apiserver")
-    for work in (one, other):
+    for pace, work in zip(paces, (one, other), strict=True):
+        pace.go.set()
         work.thread.join(60)
         assert work.problem is not None
         assert work.problem.code in ("unreachable", "server", "forbidden")
@@ -244,7 +249,7 @@ def test_what_dies_half_way_is_finished_by_the_next_run(fleet: Fleet, kind_clust
     kind_cluster.exec(control_plane(kind_cluster), "systemctl", "restart", "kubelet")
     wait_for("the server is back", lambda: ready(kind_cluster), 120)
     first = now(coming)
-    assert few < len(first) < len(coming.policies)
+    assert some < len(first) < len(coming.policies)
     found = deleted(cluster, going)
     assert (found.left, now(going)) == ((), {})
     end = restore.restore(cluster, coming, probe=green)
