@@ -364,11 +364,16 @@ def op_observe(call: Call) -> Result:
 
 
 def op_probe(call: Call) -> Result:
-    """Run probes and nothing else; with ``paths`` also say what paths from here carry."""
+    """Run probes and nothing else; ``paths``: also say what paths from here carry, or what connections pods have."""
     probes = probe.run_probes(call.request.get("probes") or [], call.host)
     wanted = call.request.get("paths")
     if not isinstance(wanted, Mapping):
         return call.result(probes=probes)
+    watched = wanted.get("flows")
+    if isinstance(watched, Mapping):
+        from .flows import watch  # as the next
+
+        return call.result(probes=probes, paths={"flows": call.timed("flows", lambda: watch(watched, call.host))})
     from .paths.answer import answer  # seldom needed, and dear to load on every start
 
     found = call.timed("paths", lambda: answer(wanted, call.host))

@@ -66,6 +66,13 @@ options:
       - Without one only O(state=closed), or C(tune-nodes policy restore), closes it.
     type: str
     default: ""
+  probe_image:
+    description:
+      - Image with C(sh), C(nc) and C(timeout). A pod of it, with the labels of the traffic's source and never ready,
+        makes a connection that proves the reset, and is removed again.
+      - Without one nothing is proved.
+    type: str
+    default: ""
   rung:
     description: Take this rung of the ladder; 0 takes the first that opens.
     type: int
@@ -149,6 +156,7 @@ try:
     from tune_nodes.policy.keeping import backup as backups
     from tune_nodes.policy.opening import closing, describe, planning, reset
     from tune_nodes.policy.opening.scope import scope_of
+    from tune_nodes.policy.proving import prove
 except ImportError:
     MISSING = traceback.format_exc()
 else:
@@ -165,6 +173,7 @@ OPTIONS: Dict[str, Dict[str, Any]] = {
     "port": {"type": "int", "default": 0},
     "ttl": {"type": "str", "default": "30m"},
     "image": {"type": "str", "default": ""},
+    "probe_image": {"type": "str", "default": ""},
     "rung": {"type": "int", "choices": [0, 2, 3, 5, 6], "default": 0},
     "approve": {"type": "str", "default": ""},
     "pause_gitops": {"type": "bool", "default": False},
@@ -197,8 +206,11 @@ def opened(cluster: Any, directory: Path, options: Dict[str, Any], check: bool) 
     if plan.rung.wants_approval and not options["approve"]:
         raise TuneError("rung %d deletes policies" % plan.rung.number, "", "set approve to " + plan.hash)
     done = reset.carry_out(cluster, plan, directory, cluster.user)
-    found["reset"] = dict(describe.plan_document(plan), **describe.done_document(done, []))
-    return dict(found, said=done.said, warnings=done.warnings)
+    explicit = bool(options["source"] or options["target"])
+    proofs = prove.prove(cluster, done, [], options["probe_image"], explicit) if options["probe_image"] else []
+    warnings = [*done.warnings, *plan.agents, *(proof.word + ": " + proof.text for proof in proofs if not proof.ok)]
+    found["reset"] = dict(describe.plan_document(plan), **describe.done_document(done, proofs))
+    return dict(found, said=done.said, warnings=warnings)
 
 
 def closed(cluster: Any, directory: Path, reference: str, check: bool) -> Dict[str, Any]:

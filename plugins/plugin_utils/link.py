@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shlex
 import signal
 from collections.abc import Iterator, Mapping
@@ -64,6 +65,8 @@ _NEVER_CONNECTED = (
     "kex_exchange_identification",
     "timed out during banner exchange",
 )
+#: The other end accepted, and said nothing more before there was a session.
+_NO_SESSION = re.compile(r"connection to \S+ port \d+ timed out")
 
 
 class _TimeLimit(BaseException):
@@ -171,7 +174,7 @@ class Link:
             _end_children()
             raise LinkError("the node did not answer in time", f"no result within {limit:.0f} s", "lost") from None
         except AnsibleConnectionFailure as exc:
-            raise _connection_error(str(exc)) from exc
+            raise connection_error(str(exc)) from exc
         except AnsibleError as exc:
             raise LinkError("the node could not be asked", _bounded(str(exc))) from exc
         return self._result(done)
@@ -195,9 +198,10 @@ def _bounded(text: str) -> str:
     return " ".join(text.split())[:400]
 
 
-def _connection_error(text: str) -> LinkError:
+def connection_error(text: str) -> LinkError:
+    """Turn what a connection plugin said of a connection into what / why / next (pure)."""
     lowered = text.lower()
-    never = any(words in lowered for words in _NEVER_CONNECTED)
+    never = any(words in lowered for words in _NEVER_CONNECTED) or _NO_SESSION.search(lowered) is not None
     if "host key verification failed" in lowered:
         return LinkError(
             "the node's host key is not the known one",

@@ -5,14 +5,12 @@ from __future__ import annotations
 import base64
 import json
 import os
-import pty
 import re
 import secrets
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,68 +19,13 @@ import pytest
 import yaml
 from kindbed import kubectl_image
 from kindbed.cluster import Cluster
+from resetbed import DENY, TUNE_NODES, Command, applied, egress_deny, nothing_left, said, typed
 from shopfront import Shop, shop
 
 pytestmark = [pytest.mark.kind, pytest.mark.timeout(180, func_only=True)]
 
-TUNE_NODES = str(Path(sys.executable).with_name("tune-nodes"))
-TTL = 25
-DENY = {
-    "apiVersion": "networking.k8s.io/v1",
-    "kind": "NetworkPolicy",
-    "metadata": {"name": "default-deny", "annotations": {"team": "shop"}, "labels": {"tier": "base"}},
-    "spec": {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]},
-}
-
-
-def egress_deny(name: str, namespace: str) -> dict[str, Any]:
-    """Return a policy for the whole cluster that no allow can beat."""
-    mine = {"matchLabels": {"k8s:io.kubernetes.pod.namespace": namespace}}
-    return {
-        "apiVersion": "cilium.io/v2",
-        "kind": "CiliumClusterwideNetworkPolicy",
-        "metadata": {"name": name, "annotations": {"team": "platform"}},
-        "spec": {"endpointSelector": mine, "egressDeny": [{"toEndpoints": [mine]}]},
-    }
-
-
-class Command:
-    """The command line against one cluster, with a state directory of its own."""
-
-    def __init__(self, directory: Path, kubeconfig: Path) -> None:
-        self.directory = directory
-        self.kubeconfig = kubeconfig
-
-    def argv(self, *words: str) -> list[str]:
-        """Return the command's line."""
-        return [TUNE_NODES, "policy", *words, "--kubeconfig", str(self.kubeconfig)]
-
-    @property
-    def env(self) -> dict[str, str]:
-        """Return its environment."""
-        return {**os.environ, "TUNE_NODES_STATE_DIR": str(self.directory / "state"), "COLUMNS": "300"}
-
-    def __call__(self, *words: str, code: int = 0) -> str:
-        """Run it; its output, both streams."""
-        done = subprocess.run(self.argv(*words), env=self.env, capture_output=True, text=True, timeout=90, check=False)
-        assert done.returncode == code, done.stdout + done.stderr
-        return done.stdout + done.stderr
-
-    def hash(self, *words: str) -> str:
-        """Return the hash of what a reset would do."""
-        return str(json.loads(self.document("reset", *words, "--dry-run"))["plan_hash"])
-
-    def document(self, *words: str) -> str:
-        """Run it with -o json; its stdout."""
-        argv = self.argv(*words, "-o", "json")
-        done = subprocess.run(argv, env=self.env, capture_output=True, text=True, timeout=90, check=False)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    def start(self, *words: str) -> subprocess.Popen[str]:
-        """Start it; stdout is a pipe."""
-        pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "stdin": subprocess.DEVNULL}
-        return subprocess.Popen(self.argv(*words), env=self.env, text=True, **pipe)
+#: Seconds. The short one is for what is cut off at once; within the other nodes must make their connections.
+SHORT, TTL = 10, 20
 
 
 @pytest.fixture
@@ -105,38 +48,6 @@ def image(cilium_cluster: Cluster) -> str:
     return kubectl_image.load(cilium_cluster)
 
 
-@contextmanager
-def applied(place: Shop, *documents: dict[str, Any]) -> Iterator[None]:
-    """Have policies, and see the traffic cut."""
-    text = json.dumps({"apiVersion": "v1", "kind": "List", "items": list(documents)})
-    place.cluster.kubectl("-n", place.namespace, "apply", "-f", "-", input=text)
-    try:
-        place.becomes(False)
-        yield
-    finally:
-        place.cluster.kubectl("-n", place.namespace, "delete", "--ignore-not-found", "-f", "-", input=text)
-        place.becomes(True)
-
-
-def said(found: dict[str, Any]) -> dict[str, Any]:
-    """Return what an object says: without what the server gives to each anew."""
-    metadata = {
-        key: value
-        for key, value in found["metadata"].items()
-        if key not in ("uid", "resourceVersion", "creationTimestamp", "managedFields", "generation")
-    }
-    return {"metadata": metadata, "spec": found["spec"]}
-
-
-def nothing_left(cluster: Cluster, backup: str) -> None:
-    """See that a reset's own objects are gone, all of them."""
-    label = f"tune-nodes/reset={backup}"
-    kinds = "networkpolicies,jobs,pods,secrets,serviceaccounts,roles,rolebindings,clusterroles,clusterrolebindings"
-    end = time.monotonic() + 30
-    while left := cluster.kubectl("get", kinds, "-A", "-l", label, "-o", "name").split():
-        assert time.monotonic() < end, left
-
-
 def line_with(process: subprocess.Popen[str], pattern: str, seen: list[str]) -> re.Match[str]:
     """Read a process's output up to a line that a pattern fits."""
     assert process.stdout is not None
@@ -154,9 +65,9 @@ def cpu(process: subprocess.Popen[str]) -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def closes_after(place: Shop, backup: str, opened: float) -> float:
+def closes_after(place: Shop, backup: str, opened: float, ttl: int) -> float:
     """Wait until the traffic is cut again and all of the reset is gone; how long it was open, in seconds."""
-    place.becomes(False, TTL + 25)
+    place.becomes(False, ttl + 25)
     cut = time.time()
     nothing_left(place.cluster, backup)
     return cut - opened
@@ -169,7 +80,7 @@ def test_opens_within_seconds_and_closes_by_itself_though_the_controller_was_kil
         before = place.get("networkpolicy", "default-deny")
         with place.watch(30) as watch:
             started, seen = time.time(), []
-            words = ("-n", place.namespace, "--ttl", f"{TTL}s", "--image", image, "--yes", "--wait")
+            words = ("-n", place.namespace, "--ttl", f"{SHORT}s", "--image", image, "--yes", "--wait")
             process = command.start("reset", *words)
             backup = line_with(process, r"^added NetworkPolicy \S+/tune-nodes-allow-(\S+)", seen)[1]
             process.send_signal(signal.SIGKILL)
@@ -177,14 +88,20 @@ def test_opens_within_seconds_and_closes_by_itself_though_the_controller_was_kil
             first = watch.first()
         assert first is not None, "".join(seen)
         assert "-> 3 allow everything in the scope" in "".join(seen)
-        open_for = closes_after(place, backup, first)
+        open_for = closes_after(place, backup, first, SHORT)
         assert said(place.get("networkpolicy", "default-deny")) == said(before)
         assert place.get("networkpolicy", "default-deny")["metadata"]["uid"] == before["metadata"]["uid"]
-        again = command("restore", backup, "--yes")  # what the Job did is not done twice, nor missed
-        assert "1 of 1 are there and equal to the backup" in again
+        # What the Job did is not done twice. Nor does a restore make again what somebody has deleted since on purpose:
+        # the reset did not.
+        place.cluster.kubectl("-n", place.namespace, "delete", "networkpolicy", "default-deny")
+        again = command("restore", backup, "--yes")
+        assert "added 1, deleted 0; only that is taken back" in again
+        assert not place.get("networkpolicy")["items"]
+        assert "1 made" in command("restore", backup, "--yes", "--all")
+        assert said(place.get("networkpolicy", "default-deny")) == said(before)
     with capsys.disabled():
         print(f"\nreset: first request answered {first - started:.2f} s after the command began", end="")
-        print(f" ({spent:.2f} s of CPU); open for {open_for:.1f} s of a TTL of {TTL} s; closed by the Job", end="")
+        print(f" ({spent:.2f} s of CPU); open for {open_for:.1f} s of a TTL of {SHORT} s; closed by the Job", end="")
     # Alone on two cores that is under two seconds of time too; a machine at work lets the command wait for its turn.
     assert spent < 2
 
@@ -211,7 +128,7 @@ def test_deletes_the_one_policy_that_no_allow_beats_and_puts_it_back(command: Co
         assert (
             place.get("networkpolicy", "default-deny")["metadata"]["uid"] == before["networkpolicy"]["metadata"]["uid"]
         )
-        closes_after(place, done["backup"], started)
+        closes_after(place, done["backup"], started, TTL)
         for kind, found in before.items():
             assert said(place.get(kind, found["metadata"]["name"])) == said(found)
 
@@ -247,27 +164,10 @@ def test_an_approval_is_for_one_plan_and_one_scope(command: Command, place: Shop
         changed = {**deny, "metadata": {**deny["metadata"], "annotations": {"team": "another"}}}
         place.cluster.kubectl("apply", "-f", "-", input=json.dumps(changed))
         assert "the plan is not the one that was approved" in command("reset", *words, "--approve", stale, code=5)
-        assert "that is not the scope's name" in typed(command, words, "shoop\n")
+        assert "that is not the scope's name" in typed(command, words, "shoop\n", 5)
         assert "there is no terminal to ask on" in command("reset", *words, code=5)
         assert place.get("ccnp", deny["metadata"]["name"])["metadata"]["annotations"]["team"] == "another"
         assert not list(command.directory.rglob("manifest.json"))
-
-
-def typed(command: Command, words: Sequence[str], text: str) -> str:
-    """Answer a reset's question on a terminal; what it said. It must end with 5."""
-    ours, theirs = pty.openpty()
-    try:
-        argv = command.argv("reset", *words)
-        with subprocess.Popen(argv, env=command.env, stdin=theirs, stdout=subprocess.PIPE, stderr=theirs) as process:
-            os.close(theirs)
-            heard = ""
-            while "type the scope's name" not in heard:
-                heard += os.read(ours, 4096).decode()
-            os.write(ours, text.encode())
-            assert process.wait(30) == 5
-            return heard + os.read(ours, 65536).decode()
-    finally:
-        os.close(ours)
 
 
 @contextmanager

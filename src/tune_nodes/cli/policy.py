@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from tune_nodes.cli import policy_backup, policy_baseline, policy_explain, policy_reset
+from tune_nodes.cli import policy_backup, policy_baseline, policy_explain, policy_reset, policy_restore
 from tune_nodes.cli.options import Expanded, examples
 
 app = typer.Typer(
@@ -24,5 +24,5 @@ app.command(
     "baseline",
     epilog=examples("tune-nodes policy baseline -n shop", "tune-nodes policy baseline -n shop --out proposal"),
 )(Expanded(policy_baseline.baseline))
-for _name, _command, _lines in (*policy_explain.COMMANDS, *policy_backup.COMMANDS):
+for _name, _command, _lines in (*policy_explain.COMMANDS, *policy_backup.COMMANDS, *policy_restore.COMMANDS):
     app.command(_name, epilog=examples(*_lines))(Expanded(_command))

@@ -1,17 +1,14 @@
-"""``tune-nodes policy backup``, ``policy backups`` and ``policy restore``."""
+"""``tune-nodes policy backup`` and ``policy backups``."""
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from tune_nodes.cli.asking import confirmed
 from tune_nodes.cli.choice import choose
 from tune_nodes.cli.cluster import Context, Kubeconfig, chosen_kubeconfig
 from tune_nodes.cli.options import Format, InCluster, Output
@@ -19,21 +16,14 @@ from tune_nodes.cli.output import Printer
 from tune_nodes.cluster.client import Cluster
 from tune_nodes.cluster.errors import FORBIDDEN, NO_KUBECONFIG, ClusterError, KubeconfigError
 from tune_nodes.config import Config
-from tune_nodes.errors import Exit, TuneError, UsageError
+from tune_nodes.errors import Exit, UsageError
 from tune_nodes.fleet.untrusted import one_line
 from tune_nodes.policy.discovery import discover, read
 from tune_nodes.policy.keeping import backup as backups
-from tune_nodes.policy.keeping import compare, copies
-from tune_nodes.policy.keeping import restore as restoring
+from tune_nodes.policy.keeping import copies
 from tune_nodes.policy.keeping.backup import Backup
-from tune_nodes.policy.keeping.compare import Step, Wish
-from tune_nodes.policy.keeping.order import wave
-from tune_nodes.policy.keeping.rehearse import problems
-from tune_nodes.policy.keeping.restore import Restored
 from tune_nodes.policy.model import Policy
-from tune_nodes.policy.opening import record
-from tune_nodes.policy.opening.reset import GITOPS
-from tune_nodes.policy.owning import gitops, owners
+from tune_nodes.policy.owning import owners
 
 #: Objects named one by one without ``-o wide``.
 NAMED = 20
@@ -58,9 +48,9 @@ def backup(
     """Back up network policies of every kind, and prove that each could be made again. Nothing is changed."""
     if everything == bool(namespace or label):
         raise UsageError("say which policies", "one of -n, -l, --all", "tune-nodes policy backup --all")
-    config, printer = _begin(out, kubeconfig, context)
+    config, printer = begin(out, kubeconfig, context)
     wanted = _label(label)
-    with _opened(config) as cluster:
+    with opened(config) as cluster:
         policies = [one for one in _read(cluster, namespace or []) if wanted is None or _has(one, *wanted)]
         if not policies:
             printer.note("there is no policy to back up")
@@ -69,7 +59,7 @@ def backup(
         made = backups.write(cluster, policies, backups.home(config.settings.state_dir), scope)
         copied = [str(made.copy_to(to))] if to else []
         secrets = copies.to_secrets(cluster, made, as_secrets) if as_secrets else []
-        trouble = _rehearsed(printer, lambda: backups.rehearse(cluster, made))
+        trouble = rehearsed(printer, lambda: backups.rehearse(cluster, made))
     if printer.human:
         _show_backup(printer, made, copied, secrets, trouble)
     else:
@@ -95,87 +85,7 @@ def listing(out: Output) -> int:
     return 0
 
 
-def restore(
-    out: Output,
-    reference: Annotated[
-        str, typer.Argument(metavar="BACKUP", help="Its id, a part of that, latest, or its directory's path.")
-    ],
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace a policy that says something else by now; it is shown first.")
-    ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done; change nothing.")] = False,
-    owned: Annotated[
-        bool, typer.Option("--owned", help="Also make policies again that a controller owns and would make itself.")
-    ] = False,
-    finalizers: Annotated[
-        bool, typer.Option("--finalizers", help="Give policies their finalizers back: their controllers are there.")
-    ] = False,
-    from_secrets: Annotated[
-        str, typer.Option("--from-secrets", help="Fetch the backup, by its whole id, from this namespace's Secrets.")
-    ] = "",
-    yes: Annotated[bool, typer.Option("--yes", "-y", envvar="TUNE_NODES_YES", help="Do not ask.")] = False,
-    kubeconfig: Kubeconfig = "",
-    context: Context = "",
-) -> int:
-    """Put a backup's policies back, allows before denies. What was changed since then is left, and named."""
-    config, printer = _begin(out, kubeconfig, context)
-    directory = backups.home(config.settings.state_dir)
-    wish = Wish(force, owned, finalizers)
-    with _opened(config) as cluster:
-        if from_secrets:
-            chosen = copies.from_secrets(cluster, from_secrets, reference, directory)
-        else:
-            chosen = Backup.load(backups.find(directory, reference))
-        if chosen.manifest.server != cluster.server:
-            printer.note(f"warning: the backup is of {one_line(chosen.manifest.server)}, this is {cluster.server}")
-        steps = compare.plan(cluster, chosen, wish)
-        if dry_run:
-            return _dry_run(printer, cluster, chosen, steps)
-        if printer.human:
-            _show_steps(printer, steps)
-        writing = sum(step.action in restoring.WRITERS for step in steps)
-        if writing and not confirmed(printer, f"Put {writing} policies back into {cluster.server}?", _asked(yes)):
-            printer.note("nothing was changed")
-            return int(Exit.FAILED)
-        return _restore(printer, cluster, chosen, wish)
-
-
-def _restore(printer: Printer, cluster: Cluster, chosen: Backup, wish: Wish) -> int:
-    try:
-        found = restoring.restore(cluster, chosen, probe=None, wish=wish)
-    except KeyboardInterrupt:
-        printer.note(f"stopped half-way; to finish: tune-nodes policy restore {chosen.id}")
-        return int(Exit.INTERRUPTED)
-    except TuneError as problem:
-        problem.next = problem.next or f"tune-nodes policy restore {chosen.id}"
-        raise
-    closed = [] if found.stopped else record.close(cluster, chosen.directory, datetime.now(UTC).isoformat())
-    answers = [] if found.stopped else gitops.resume(cluster, chosen.directory / GITOPS)
-    closed += [answer.text for answer in answers]
-    if printer.human:
-        _show_restored(printer, found)
-        for sentence in closed:
-            printer.line(sentence)
-    else:
-        printer.document({**_restored(chosen, found), "closed": closed})
-    return int(Exit.OK if found.ok and all(answer.done for answer in answers) else Exit.FAILED)
-
-
-def _dry_run(printer: Printer, cluster: Cluster, chosen: Backup, steps: Sequence[Step]) -> int:
-    creating = [(step.policy, step.body) for step in steps if step.action == compare.CREATE]
-    trouble = _rehearsed(printer, lambda: problems(cluster, creating))
-    if printer.human:
-        _show_steps(printer, steps)
-        for sentence in trouble or ():
-            printer.line(f"cannot be made: {one_line(sentence, 400)}")
-    else:
-        rows = [{"ref": step.ref, "action": step.action, "text": step.text} for step in steps]
-        printer.document({"backup": chosen.id, "steps": rows, "rehearsal": trouble})
-    bad = trouble or any(step.action in (compare.CONFLICT, compare.ENDING) for step in steps)
-    return int(Exit.FAILED if bad else Exit.OK)
-
-
-def _rehearsed(printer: Printer, rehearse: Callable[[], list[str]]) -> list[str] | None:
+def rehearsed(printer: Printer, rehearse: Callable[[], list[str]]) -> list[str] | None:
     """Return what a rehearsal found; None where somebody who may only read cannot have one."""
     try:
         return rehearse()
@@ -189,12 +99,14 @@ def _rehearsed(printer: Printer, rehearse: Callable[[], list[str]]) -> list[str]
 # -- what is meant ----------------------------------------------------------------------------------------------------
 
 
-def _begin(out: Output, kubeconfig: str, context: str) -> tuple[Config, Printer]:
+def begin(out: Output, kubeconfig: str, context: str) -> tuple[Config, Printer]:
+    """Return the settings, and how to print."""
     config = choose(out, cluster=InCluster(kubeconfig=kubeconfig, context=context))
     return config, Printer(Format(config.settings.output), out.no_color)
 
 
-def _opened(config: Config) -> Cluster:
+def opened(config: Config) -> Cluster:
+    """Return the cluster that is meant. Raises KubeconfigError."""
     chosen = config.settings.cluster
     path = chosen_kubeconfig(chosen.kubeconfig, config.settings.inventory)
     if path is None:
@@ -205,16 +117,6 @@ def _opened(config: Config) -> Cluster:
             NO_KUBECONFIG,
         )
     return Cluster.open(path, chosen.context)
-
-
-def _asked(yes: bool) -> bool:
-    if not yes and not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise UsageError(
-            "a restore needs a yes, and there is no terminal to ask on",
-            "nothing was touched",
-            "add --yes (or TUNE_NODES_YES=1), or look first: --dry-run",
-        )
-    return yes
 
 
 def _label(text: str) -> tuple[str, str] | None:
@@ -258,7 +160,7 @@ def _show_backup(
     if secrets:
         more = f" and {len(secrets) - 1} more" if len(secrets) > 1 else ""
         printer.line(f"copied to the Secret {secrets[0]}{more}, read back and equal")
-    for sentence in _some(trouble or (), printer.wide):
+    for sentence in some(trouble or (), printer.wide):
         printer.line(f"could not be made again: {one_line(sentence, 400)}")
     if trouble == []:
         printer.line("each could be made again: the server's dry run took all of them")
@@ -268,67 +170,14 @@ def _show_backup(
 def _show_owners(printer: Printer, made: Backup) -> None:
     found = Counter(owner.text for policy in made.policies for owner in owners.of(policy))
     said = [f"{count} x {text}" if count > 1 else text for text, count in found.most_common()]
-    for sentence in _some(said, printer.wide):
+    for sentence in some(said, printer.wide):
         printer.note(f"owned: {sentence}")
 
 
-def _show_steps(printer: Printer, steps: Sequence[Step]) -> None:
-    counts = Counter(step.action for step in steps)
-    printer.line(", ".join(f"{count} {_ACTIONS[action]}" for action, count in sorted(counts.items())) or "nothing")
-    rows = [step for step in steps if printer.wide or step.action != compare.THERE or step.text]
-    shown = rows if printer.wide else sorted(rows, key=lambda step: step.action == compare.CREATE)[:NAMED]
-    if shown:
-        cells = [[step.action, wave(step.policy).words, step.ref, one_line(step.text, 300)] for step in shown]
-        printer.rows(("ACTION", "WAVE", "POLICY", "WHY"), cells, whole=1)
-    if len(rows) > len(shown):
-        printer.line(f"and {len(rows) - len(shown)} more; all of them: -o wide")
-
-
-_ACTIONS = {
-    compare.CREATE: "to be made",
-    compare.THERE: "there and equal",
-    compare.REPLACE: "to be replaced",
-    compare.CONFLICT: "left: they say something else by now",
-    compare.LEFT: "left to their controllers",
-    compare.ENDING: "still being deleted",
-}
-
-
-def _show_restored(printer: Printer, found: Restored) -> None:
-    words = ", ".join(f"{count} {state}" for state, count in sorted(found.counts.items()))
-    printer.line(f"{words}; {found.seconds:.1f} s, {found.calls} calls, {found.throttled} answers 429")
-    bad = [one for one in found.outcomes if one.state not in restoring.WELL or (one.text and printer.wide)]
-    for one in bad if printer.wide else bad[:NAMED]:
-        printer.line(f"{one.state}: {one.ref}{f': {one_line(one.text, 300)}' if one.text else ''}")
-    if len(bad) > NAMED and not printer.wide:
-        printer.line(f"and {len(bad) - NAMED} more; all of them: -o wide")
-    for sentence in _some(found.differing, printer.wide):
-        printer.line(f"not equal: {one_line(sentence, 300)}")
-    if found.stopped:
-        printer.line(f"stopped: {one_line(found.stopped, 400)}")
-    printer.line(f"{found.equal} of {len(found.outcomes)} are there and equal to the backup, read again")
-
-
-def _some(sentences: Sequence[str], wide: bool) -> list[str]:
+def some(sentences: Sequence[str], wide: bool) -> list[str]:
+    """Return as many sentences as are shown, and how many more there are."""
     more = len(sentences) - NAMED
     return list(sentences) if wide or more <= 0 else [*sentences[:NAMED], f"and {more} more; all of them: -o wide"]
-
-
-def _restored(chosen: Backup, found: Restored) -> dict[str, Any]:
-    return {
-        "backup": chosen.id,
-        "ok": found.ok,
-        "stopped": found.stopped,
-        "equal": found.equal,
-        "differing": list(found.differing),
-        "seconds": round(found.seconds, 3),
-        "calls": found.calls,
-        "throttled": found.throttled,
-        "outcomes": [
-            {"ref": one.ref, "wave": one.wave.name.lower(), "state": one.state, "text": one.text}
-            for one in found.outcomes
-        ],
-    }
 
 
 def _row(made: Backup) -> dict[str, Any]:
@@ -359,5 +208,4 @@ def _listed(path: Path) -> dict[str, Any]:
 COMMANDS: tuple[tuple[str, Callable[..., int], tuple[str, ...]], ...] = (
     ("backup", backup, ("tune-nodes policy backup -n shop", "tune-nodes policy backup --all --as-secrets tune-nodes")),
     ("backups", listing, ("tune-nodes policy backups", "tune-nodes policy backups -o json")),
-    ("restore", restore, ("tune-nodes policy restore latest --dry-run", "tune-nodes policy restore latest --yes")),
 )

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from tune_nodes.cli import complete
 from tune_nodes.cli.choice import choose
 from tune_nodes.cli.cluster import Context, Kubeconfig, chosen_kubeconfig
 from tune_nodes.cli.options import Format, InCluster, Output
@@ -24,14 +25,32 @@ def baseline(
             "--out", help="Write the files here; it must be empty or new.", show_default="./NAMESPACE-policies"
         ),
     ] = None,
+    inventory: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--inventory",
+            "-i",
+            help="The nodes: they watch the connections of the namespace's pods, and what was seen is proposed too.",
+            show_default="nobody watches",
+            autocompletion=complete.inventories,
+        ),
+    ] = None,
+    watch: Annotated[
+        str, typer.Option("--watch", help="Let the nodes watch for so long: 30s, 10m, 2h; 0: one look.")
+    ] = "30s",
     kubeconfig: Kubeconfig = "",
     context: Context = "",
 ) -> int:
-    """Write a first set of policies for a namespace, for review: deny by default, DNS, and what its services serve."""
+    """Write a first set of policies for a namespace, for review: deny by default, DNS, and what its services serve.
+
+    With -i also the connections that its nodes see. Nothing is applied.
+    """
     from tune_nodes.cluster.call import Call
     from tune_nodes.cluster.client import Cluster
     from tune_nodes.policy.discovery import snapshot
-    from tune_nodes.policy.opening.baseline import propose
+    from tune_nodes.policy.observing.watch import observe
+    from tune_nodes.policy.opening.baseline import propose, sources
+    from tune_nodes.policy.opening.reset import seconds_of
     from tune_nodes.policy.opening.scope import scope_of
     from tune_nodes.runs.atomic import write_atomic
 
@@ -43,16 +62,18 @@ def baseline(
         raise UsageError(
             f"{target} is not empty", "a proposal never replaces files", "give another directory with --out"
         )
-    path = chosen_kubeconfig(settings.cluster.kubeconfig, settings.inventory)
+    seconds = seconds_of(watch, "--watch")
+    path = chosen_kubeconfig(settings.cluster.kubeconfig, inventory or settings.inventory)
     if path is None:
         step = "tune-nodes policy baseline -n NAMESPACE --kubeconfig PATH"
         raise KubeconfigError("no kubeconfig was given", "", step, NO_KUBECONFIG)
     with Cluster.open(path, settings.cluster.context) as cluster:
         found = snapshot(cluster)
         services = list(cluster.api.items(Call("list", "services", namespace=scope.namespace)))
-    if not scope.pods(found):
-        raise UsageError(f"{scope} has no pod", "there is nothing to propose for", "kubectl get pods -A")
-    files = propose(scope.namespace, services, found)
+        if not scope.pods(found):
+            raise UsageError(f"{scope} has no pod", "there is nothing to propose for", "kubectl get pods -A")
+        seen = observe(cluster, found, scope.namespace, inventory, seconds) if inventory else None
+    files = propose(scope.namespace, services, found, seen)
     try:
         target.mkdir(parents=True, exist_ok=True)
         for name, text in files.items():
@@ -62,7 +83,11 @@ def baseline(
     if printer.human:
         for name in files:
             printer.line(str(target / name))
-        printer.note("a proposal from Services and pods; no traffic was observed, and nothing was applied")
+        for text in seen.missing if seen else ():
+            printer.note(f"warning: {text}")
+        basis = f"{len(seen.talks)} connections, from {sources(seen)}" if seen else "no traffic was observed"
+        printer.note(f"a proposal from Services and pods; {basis}; nothing was applied")
     else:
-        printer.document({"directory": str(target), "files": list(files), "observed": "services"})
+        told = {"connections": len(seen.talks), "from": sources(seen), "missing": list(seen.missing)} if seen else None
+        printer.document({"directory": str(target), "files": list(files), "observed": told})
     return 0

@@ -49,12 +49,28 @@ def likely(path: PathRecord, node_path: PathRecord | None, ends: Mapping[str, En
         ends: the nodes as ends of paths.
     """
     if path.passes is None:
-        what = "a NetworkPolicy or firewall" if path.layer == "pod" else "a firewall"
-        return Cause("filtered", f"nothing of any size is answered: {what} drops ICMP, or there is no route", FILTER)
+        return _filtered(path)
     sender, receiver = (ends[name].layers if name in ends else Layers() for name in (path.from_, path.to))
     case = Case(path, path.size or 0, ((path.from_, sender), (path.to, receiver)), node_path)
     rules = _POD_RULES if path.layer == "pod" else (_node_mtu,)
     return next((cause for rule in rules for cause in rule(case)), _unseen(path))
+
+
+def _filtered(path: PathRecord) -> Cause:
+    """Return the cause where nothing is answered. One pod stands for its node: what isolates it is no path's fault."""
+    pods = [(end, name) for end, name in ((path.to_end, path.to), (path.from_end, path.from_)) if is_pod(end)]
+    if path.layer != "pod" or not pods:
+        return Cause("filtered", "nothing of any size is answered: a firewall drops ICMP, or there is no route", FILTER)
+    stand = " and ".join(f"{one_line(end, 80)} for {name}" for end, name in pods)
+    why = f"nothing of any size is answered; one pod stands for all of a node's, here {stand}"
+    isolated = "a NetworkPolicy that isolates it drops ICMP, and then nothing is wrong; or a firewall does"
+    step = f"tune-nodes policy explain NAMESPACE/{one_line(pods[0][0], 80)}; if that isolates it, probe with --no-pods"
+    return Cause("filtered", f"{why}: {isolated}, or there is no route", step)
+
+
+def is_pod(end: str) -> bool:
+    """Say whether an end of a path between pods is a pod, not the bridge that stands in where none runs."""
+    return bool(end) and not end.startswith("bridge ")
 
 
 def _unseen(path: PathRecord) -> Cause:

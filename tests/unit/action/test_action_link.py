@@ -13,6 +13,7 @@ from ansible.errors import AnsibleActionFail
 from ansible_collections.tune.nodes.plugins.action.tune import build_request
 from ansible_collections.tune.nodes.plugins.plugin_utils.link import (
     BOOTSTRAP,
+    connection_error,
     explain_no_answer,
     interpreter_of,
     parse_answer,
@@ -52,6 +53,23 @@ def test_no_answer_is_explained(rc: int, out: str, err: str, kind: str, words: s
     found = explain_no_answer(rc, out, err, "/usr/bin/python3")
     assert found.kind == kind
     assert words in found.what
+
+
+UNREACHED = [
+    ("Failed to connect: ssh: connect to host 10.0.0.1 port 22: Connection timed out", "unreachable"),
+    # What ssh says where the other end accepts and then says nothing, so that no session came of it.
+    ("Failed to connect: Connection to 10.0.0.1 port 22 timed out", "unreachable"),
+    ("Failed to connect: Connection to fd00::1 port 2222 timed out\r\n", "unreachable"),
+    ("Host key verification failed.", "unreachable"),
+    ("Timeout, server 10.0.0.1 not responding.", "lost"),
+    ("Connection to 10.0.0.1 closed by remote host.", "lost"),
+    ("the task timed out after connection to 10.0.0.1 port 22", "lost"),
+]
+
+
+@pytest.mark.parametrize(("text", "kind"), UNREACHED)
+def test_what_never_became_a_session_has_run_nothing(text: str, kind: str) -> None:
+    assert connection_error(text).kind == kind
 
 
 def test_a_megabyte_of_noise_is_bounded() -> None:

@@ -125,7 +125,7 @@ def test_a_manifest_of_another_kind(made: Backup, before: str, after: str, why: 
     assert why in caught.value.why
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(some.sampled_from(document.FILES), some.binary(max_size=60))
 def test_junk_is_no_backup(tmp_path_factory: pytest.TempPathFactory, name: str, junk: bytes) -> None:
     made = write(POLICIES, tmp_path_factory.mktemp("junk"))

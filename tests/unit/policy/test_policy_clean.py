@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as some
 
 from tune_nodes.policy.keeping import clean
@@ -75,7 +75,6 @@ def test_differences(now: Any, wanted: Any, places: tuple[str, ...], notes: tupl
     assert clean.differing(now, wanted) == (places, notes)
 
 
-@settings(deadline=None)
 @given(OBJECTS)
 def test_a_cleaned_object_is_clean_and_like_itself(raw: dict[str, Any]) -> None:
     once = clean.clean(raw, "v1", "Thing")
@@ -106,7 +105,6 @@ def without_nulls(value: Any) -> Any:
     return value
 
 
-@settings(deadline=None)
 @given(OBJECTS, OBJECTS)
 def test_a_merge_patch_makes_one_of_the_other(now: dict[str, Any], wanted: dict[str, Any]) -> None:
     now, wanted = without_nulls(now), without_nulls(wanted)

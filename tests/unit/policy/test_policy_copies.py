@@ -64,7 +64,7 @@ def test_one_that_was_changed(large: dict[str, bytes]) -> None:
         copies.unpacked(secrets, ID)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(some.binary(max_size=80), some.text(max_size=6))
 def test_junk(data: bytes, count: str) -> None:
     secret = {

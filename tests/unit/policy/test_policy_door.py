@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from policy_world import made, np
 
@@ -76,7 +76,6 @@ def test_its_account_may_do_that_and_nothing_else() -> None:
     }
 
 
-@settings(deadline=None)
 @given(st.lists(st.text(max_size=300), max_size=40))
 def test_chunks_hold_everything_in_order_and_are_small(texts: list[str]) -> None:
     items = [{"name": text} for text in texts]

@@ -38,7 +38,7 @@ def test_without_a_record_there_is_nothing_to_resume(tmp_path: Path) -> None:
     assert gitops.resume(NOBODY, tmp_path / "gitops.json") == []
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(some.binary(max_size=60))
 def test_a_damaged_record_is_refused(tmp_path_factory: pytest.TempPathFactory, junk: bytes) -> None:
     record = tmp_path_factory.mktemp("record") / "gitops.json"

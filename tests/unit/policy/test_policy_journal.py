@@ -37,7 +37,7 @@ def test_a_directory_that_is_gone(tmp_path: Path) -> None:
     assert journal.read(tmp_path / "gone") == []
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(some.lists(some.binary(max_size=30), max_size=5))
 def test_junk_is_left_out(tmp_path_factory: pytest.TempPathFactory, lines: list[bytes]) -> None:
     directory = tmp_path_factory.mktemp("journal")

@@ -44,7 +44,7 @@ def judged(policies: list[Policy], settings: Mapping[str, str] | None = None) ->
             assert all(isinstance(one.rule, str) and one.rule for one in (verdict.egress, verdict.ingress))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.sampled_from(sorted(KINDS)), NEAR | JSON)
 def test_any_spec_is_judged_or_said_not_to_be(kind: str, spec: Any) -> None:
     raw = {"metadata": {"name": "a", "namespace": "shop", "labels": spec}, "spec": spec, "specs": spec}
@@ -54,7 +54,7 @@ def test_any_spec_is_judged_or_said_not_to_be(kind: str, spec: Any) -> None:
     judged([policy])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.sampled_from(sorted(KINDS)), NEAR)
 def test_any_rule_is_judged_or_said_not_to_be(kind: str, rules: Any) -> None:
     spec = {

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from policy_world import KINDS, made, np, world
 
@@ -92,6 +92,15 @@ def test_the_first_rung_that_opens_is_taken(case: Case) -> None:
         assert tuple(one.ref for one in chosen.removes) == case.removes
         weaker = [rung for rung in found.rungs if rung.number < chosen.number]
         assert all(rung.why and not rung.opens for rung in weaker)
+
+
+@pytest.mark.parametrize("policies", [(DENY,), (DENY, CCNP)])
+def test_the_rung_behind_an_allow_deletes_at_least_one(policies: tuple[Policy, ...]) -> None:
+    found = climbed(cluster("cilium", *policies))
+    assert found.chosen is not None
+    following = found.after(found.rungs[1])
+    assert following is not None
+    assert (following.number, bool(following.removes), following.opens) == (5, True, True)
 
 
 def test_why_an_allow_does_not_help_names_the_policy_that_denies() -> None:
@@ -221,7 +230,6 @@ def test_what_names_no_scope_is_refused(words: tuple[str, str, str, bool]) -> No
         scope_of(*words)
 
 
-@settings(deadline=None)
 @given(st.text(max_size=40), st.text(max_size=40), st.text(max_size=40), st.booleans())
 def test_scopes_survive_junk(namespace: str, pod: str, label: str, whole: bool) -> None:
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as some
 from policy_objects import KINDS, policy
 
@@ -74,7 +74,6 @@ JUNK = some.recursive(
 )
 
 
-@settings(deadline=None)
 @given(some.sampled_from(sorted(KINDS)), JUNK)
 def test_junk_has_a_wave_too(kind: str, spec: Any) -> None:
     assert wave(policy(kind, "junk", spec)) in Wave

@@ -12,13 +12,16 @@ from policy_world import AGENT, CLIENT, WEB, np, world
 from tune_nodes.cluster.client import Cluster
 from tune_nodes.errors import TuneError
 from tune_nodes.policy.judging.verdict import judge
+from tune_nodes.policy.keeping.backup import Backup
 from tune_nodes.policy.model import Pod
-from tune_nodes.policy.opening import flows, ladder, prove
+from tune_nodes.policy.opening import flows, ladder
 from tune_nodes.policy.opening.flows import Flow
 from tune_nodes.policy.opening.ladder import Question
-from tune_nodes.policy.opening.prove import Proof
-from tune_nodes.policy.opening.reset import Plan
+from tune_nodes.policy.opening.record import ResetRecord
+from tune_nodes.policy.opening.reset import Done, Plan
 from tune_nodes.policy.opening.scope import Scope
+from tune_nodes.policy.proving import nodeside, prove, sampling
+from tune_nodes.policy.proving.proof import Proof
 
 DNS = Pod("kube-system", "dns", "u9", "w1", ("10.0.1.9",), {"k8s-app": "kube-dns"}, phase="Running")
 SHOP = Scope("namespace", "shop")
@@ -34,14 +37,19 @@ def plan() -> Plan:
     return Plan(SHOP, found, steps, steps.chosen)
 
 
+def done() -> Done:
+    """Return that, carried out."""
+    return Done(plan(), cast("Backup", None), ResetRecord(id="r", scope="shop", rung=3, plan_hash=""))
+
+
 def test_services_of_the_scope_and_dns_are_tried() -> None:
-    found = [str(flow) for flow in prove.samples(plan(), {"shop/web": [8080]})]
+    found = [str(flow) for flow in sampling.samples(plan(), {"shop/web": [8080]})]
     assert found == ["shop/client -> shop/web 8080/TCP", "shop/web -> kube-system/dns 53/UDP"]
 
 
 def test_only_connections_between_pods_on_a_port_can_be_made() -> None:
     asked = [WEB_PORT, Flow(flows.OUTSIDE, WEB, 80), Flow(CLIENT, WEB, flows.ANY_PORT), Flow(CLIENT, flows.OUTSIDE, 80)]
-    assert prove.provable(asked) == [WEB_PORT]
+    assert sampling.provable(asked) == [WEB_PORT]
 
 
 class Nodes:
@@ -71,8 +79,8 @@ def test_what_an_answer_counts_as(
     monkeypatch: pytest.MonkeyPatch, answers: tuple[tuple[bool, str], ...], word: str, times: int
 ) -> None:
     nodes = Nodes(*answers)
-    monkeypatch.setattr(prove, "_reach", lambda cluster, inventory: ({"w1": "n1", "w2": "n2"}, nodes))
-    found = prove._tried(plan().snapshot, cast("Cluster", None), ["prod"], [WEB_PORT])
+    monkeypatch.setattr(nodeside, "reach", lambda cluster, inventory: ({"w1": "n1", "w2": "n2"}, nodes))
+    found = nodeside.tried(cast("Cluster", None), ["prod"], [WEB_PORT])
     assert [proof.word for proof in found] == [word]
     assert len(nodes.asked) == times
     assert nodes.asked[0] == {"n2": ["u2 10.0.1.1 8080 TCP"]}
@@ -80,15 +88,15 @@ def test_what_an_answer_counts_as(
 
 def test_a_pod_of_the_nodes_network_connects_from_there(monkeypatch: pytest.MonkeyPatch) -> None:
     nodes = Nodes((True, "connected"))
-    monkeypatch.setattr(prove, "_reach", lambda cluster, inventory: ({"w1": "n1"}, nodes))
-    prove._tried(plan().snapshot, cast("Cluster", None), ["prod"], [Flow(AGENT, WEB, 8080)])
+    monkeypatch.setattr(nodeside, "reach", lambda cluster, inventory: ({"w1": "n1"}, nodes))
+    nodeside.tried(cast("Cluster", None), ["prod"], [Flow(AGENT, WEB, 8080)])
     assert nodes.asked == [{"n1": ["node 10.0.1.1 8080 TCP"]}]
 
 
 def test_a_node_that_is_not_in_the_inventory_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prove, "_reach", lambda cluster, inventory: ({}, Nodes()))
-    found = prove._tried(plan().snapshot, cast("Cluster", None), ["prod"], [WEB_PORT])
-    assert found == [Proof(None, "shop/client -> shop/web 8080/TCP: the node w2 is not in the inventory")]
+    monkeypatch.setattr(nodeside, "reach", lambda cluster, inventory: ({}, Nodes()))
+    found = nodeside.tried(cast("Cluster", None), ["prod"], [WEB_PORT])
+    assert found == [Proof(None, "shop/client -> shop/web 8080/TCP: the node w2 is not in the inventory", made=False)]
 
 
 class Services:
@@ -108,21 +116,20 @@ SERVICE = {
 
 
 def test_without_an_inventory_nothing_is_proved() -> None:
-    found = prove.prove(cast("Cluster", Services(SERVICE)), plan(), [], explicit=False)
-    assert [(proof.word, proof.text.rpartition(": ")[2]) for proof in found] == [
-        ("not proved", "no inventory was given (-i), so no node can try it")
-    ]
+    (found,) = prove.prove(cast("Cluster", Services(SERVICE)), done(), [], "", explicit=False)
+    assert found.word == "not proved"
+    assert "no node can try it without an inventory (-i)" in found.text
 
 
 def test_a_run_that_fails_proves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(cluster: Cluster, inventory: Sequence[str]) -> None:
         raise TuneError("the node could not be reached", "no answer on the ssh port")
 
-    monkeypatch.setattr(prove, "_reach", fail)
-    found = prove.prove(cast("Cluster", Services(SERVICE)), plan(), ["prod"], explicit=False)
-    assert [proof.word for proof in found] == ["not proved"]
+    monkeypatch.setattr(nodeside, "reach", fail)
+    found = prove.prove(cast("Cluster", Services(SERVICE)), done(), ["prod"], "", explicit=False)
+    assert [proof.word for proof in found] == ["not proved", "not proved"]
     assert "the node could not be reached: no answer on the ssh port" in found[0].text
 
 
 def test_ports_are_those_that_services_send_to() -> None:
-    assert prove.ports(cast("Cluster", Services(SERVICE)), plan()) == {"shop/web": [8080]}
+    assert sampling.ports(cast("Cluster", Services(SERVICE)), plan()) == {"shop/web": [8080]}

@@ -15,8 +15,10 @@ from tune_nodes.cluster.call import Call
 from tune_nodes.cluster.client import Cluster
 from tune_nodes.cluster.errors import CONFLICT, NOT_FOUND, SERVER, ClusterError
 from tune_nodes.errors import UsageError
+from tune_nodes.policy.keeping.document import KindRow
 from tune_nodes.policy.opening import record
-from tune_nodes.policy.opening.record import ResetRecord
+from tune_nodes.policy.opening.record import Added, ResetRecord
+from tune_nodes.policy.proving.podside import PODS
 
 ID = "20261124-160559-6bed41"
 ALLOW = np(f"tune-nodes-allow-{ID}", policyTypes=["Ingress"], ingress=[{}])
@@ -114,6 +116,15 @@ def test_taking_back_twice_or_after_the_job_is_the_same(
         f"/apis/rbac.authorization.k8s.io/v1/clusterroles/tune-nodes-restore-{ID}",
     ]
     assert json.loads((tmp_path / record.NAME).read_text(encoding="utf-8"))["closed"] == "2026-11-24T16:36:00+00:00"
+
+
+def test_a_probe_pod_that_a_killed_reset_left_is_removed_too(tmp_path: Path) -> None:
+    made = saved(tmp_path)
+    made.probes = [Added(kind=KindRow.of(PODS), namespace="shop", name=f"tune-nodes-probe-{ID}-0")]
+    made.save(tmp_path)
+    server = Deleting(None, None, None)
+    assert f"removed Pod shop/tune-nodes-probe-{ID}-0" in record.close(cast("Cluster", server), tmp_path, "now")
+    assert server.paths[1] == f"/api/v1/namespaces/shop/pods/tune-nodes-probe-{ID}-0"
 
 
 def test_what_cannot_be_removed_leaves_the_record_open(tmp_path: Path) -> None:

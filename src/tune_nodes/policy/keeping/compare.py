@@ -25,11 +25,14 @@ class Wish:
         force: replace an object that says something else by now.
         owned: also make what a controller owns and would make by itself.
         finalizers: give objects their finalizers back: their controllers are there.
+        only: refs of those that are put back; None for all. Of a reset's backup those that it deleted: what somebody
+            else has deleted since stays deleted.
     """
 
     force: bool = False
     owned: bool = False
     finalizers: bool = False
+    only: frozenset[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ def plan(cluster: Cluster, backup: Backup, wish: Wish) -> list[Step]:
     return [
         step(cluster, lookup, policy, cleaned, now.get(policy.ref), wish)
         for policy, cleaned in zip(backup.policies, backup.cleaned, strict=True)
+        if wish.only is None or policy.ref in wish.only
     ]
 
 

@@ -1,6 +1,6 @@
 """A first set of policies for a namespace, as files for review: deny by default, DNS, what its services serve (pure).
 
-What is proposed rests on Services and the pods behind them: what the namespace offers, not who was seen to use it.
+What is proposed rests on Services and the pods behind them, and on the connections that were seen where nodes watched.
 Each file says so, and what to check before it is applied. Nothing here applies anything.
 """
 
@@ -14,6 +14,8 @@ import yaml
 from tune_nodes.cluster.objects import at, mappings, text
 from tune_nodes.fleet.untrusted import one_line
 from tune_nodes.policy.model import Pod, Snapshot, strings
+from tune_nodes.policy.observing.flows import Observed
+from tune_nodes.policy.observing.proposal import left_out, proposed
 from tune_nodes.policy.opening.allows import is_dns
 from tune_nodes.policy.opening.scope import NAME_LABEL
 
@@ -22,13 +24,16 @@ _OUTSIDE = ("LoadBalancer", "NodePort")
 _PROTOCOLS = ("TCP", "UDP", "SCTP")
 
 
-def propose(namespace: str, services: Iterable[Mapping[str, Any]], snapshot: Snapshot) -> dict[str, str]:
+def propose(
+    namespace: str, services: Iterable[Mapping[str, Any]], snapshot: Snapshot, observed: Observed | None = None
+) -> dict[str, str]:
     """Return the proposal: file name to text, in the order in which they are to be applied.
 
     Args:
         namespace: which.
         services: its Service objects.
         snapshot: its pods, and the cluster's name servers.
+        observed: the connections that were seen, None where nobody watched.
     """
     pods = [pod for pod in snapshot.pods if pod.namespace == namespace and not pod.host_network]
     found = {"10-allow-dns.yaml": _dns(namespace, snapshot)}
@@ -39,9 +44,39 @@ def propose(namespace: str, services: Iterable[Mapping[str, Any]], snapshot: Sna
             name, body, refs = made
             found[f"20-allow-{name}.yaml"] = body
             served |= refs
+    for file, name, spec, comment in proposed(namespace, observed, snapshot) if observed else ():
+        found[file] = _policy(namespace, name, spec, comment)
     found["90-default-deny.yaml"] = _deny(namespace)
-    found["README.md"] = _readme(namespace, pods, served)
+    found["README.md"] = _readme(namespace, pods, served, _basis(namespace, snapshot, observed))
     return found
+
+
+def _basis(namespace: str, snapshot: Snapshot, observed: Observed | None) -> list[str]:
+    """Return what the proposal rests on, for its README."""
+    if observed is None:
+        return [
+            "Made from Services and the pods behind them. No traffic was observed: what leaves the namespace, and who",
+            "comes from other namespaces, stands in no file here and would be cut. Add that first.",
+        ]
+    lines = [f"Made from Services and the pods behind them, and from {sources(observed)}.", ""]
+    lines += [
+        "What did not talk in that time stands in no file and would be cut: what runs at night, at the end of a month,",
+        "or when something fails. The files 20-* are wider than what was seen: they let the whole namespace in.",
+    ]
+    lines += ["", "Not seen:", *(f"- {one}" for one in observed.missing)] if observed.missing else []
+    others = left_out(namespace, observed, snapshot)
+    lines += ["", "Seen, and in no file:", *(f"- {one}" for one in others[:50])] if others else []
+    return [*lines, *([f"- and {len(others) - 50} more"] if len(others) > 50 else [])]
+
+
+def sources(observed: Observed) -> str:
+    """Say where observed connections come from, and for how long they were watched."""
+    tracking = [name for name in observed.nodes if name not in observed.untracked]
+    where = [f"the kernel's conntrack on {', '.join(tracking)}"] if tracking else []
+    where += [f"the TCP sockets of {observed.pods} of its pods"] if observed.pods else []
+    words = " and ".join(where) or "no node at all"
+    bare = f" ({', '.join(observed.untracked)} shows no conntrack)" if observed.untracked else ""
+    return one_line(f"{words}{bare}, watched for {observed.seconds:g} s from {observed.begun} on", 400)
 
 
 def _policy(namespace: str, name: str, spec: Mapping[str, Any], comment: Sequence[str]) -> str:
@@ -103,13 +138,12 @@ def _ports(service: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             yield {"protocol": protocol, "port": port}
 
 
-def _readme(namespace: str, pods: Sequence[Pod], served: set[str]) -> str:
+def _readme(namespace: str, pods: Sequence[Pod], served: set[str], basis: Sequence[str]) -> str:
     others = sorted(pod.name for pod in pods if pod.ref not in served)
     lines = [
         f"# A first set of policies for {namespace}",
         "",
-        "Made from Services and the pods behind them. No traffic was observed: what leaves the namespace, and who",
-        "comes from other namespaces, stands in no file here and would be cut. Add that first.",
+        *basis,
         "",
         "1. Review the files. From the first one on, what no file allows is cut: apply them together.",
         "2. `kubectl apply -f .`, and watch.",

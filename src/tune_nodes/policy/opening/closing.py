@@ -9,6 +9,7 @@ from tune_nodes.cluster.client import Cluster
 from tune_nodes.cluster.errors import NOT_FOUND, ClusterError
 from tune_nodes.errors import TuneError
 from tune_nodes.policy.keeping.backup import Backup
+from tune_nodes.policy.keeping.compare import Wish
 from tune_nodes.policy.keeping.restore import WELL, restore
 from tune_nodes.policy.opening import record
 from tune_nodes.policy.opening.reset import GITOPS
@@ -27,7 +28,7 @@ def close(cluster: Cluster, backup: Backup) -> list[str]:
     said = []
     made = record.load(backup.directory)
     if made is not None and made.removed:
-        found = restore(cluster, backup, probe=None)
+        found = restore(cluster, backup, probe=None, wish=Wish(only=frozenset(made.removed)))
         if not found.ok:
             bad = [f"{one.ref}: {one.text or one.state}" for one in found.outcomes if one.state not in WELL]
             why = found.stopped or "; ".join([*bad, *found.differing][:5])

@@ -9,7 +9,7 @@ from tune_nodes.policy.opening.ladder import Rung
 from tune_nodes.policy.opening.reset import Done, Plan
 
 if TYPE_CHECKING:
-    from tune_nodes.policy.opening.prove import Proof
+    from tune_nodes.policy.proving.proof import Proof
 
 
 def who_cuts(plan: Plan) -> list[str]:
@@ -51,9 +51,16 @@ def plan_document(plan: Plan) -> dict[str, Any]:
         ],
         "ladder": [_rung(rung) for rung in plan.ladder.rungs],
         "beyond": plan.beyond(),
+        "agents": list(plan.agents),
+        "open": list(plan.open),
         "owners": [owner.shown for owner in plan.owners()],
         "not_judged": list(plan.snapshot.not_judged),
     }
+
+
+def next_document(plan: Plan | None) -> dict[str, Any] | None:
+    """Return the rung to take where one did not open in truth, None for none."""
+    return {"rung": plan.rung.number, "plan_hash": plan.hash, "why": plan.rung.why} if plan else None
 
 
 def done_document(done: Done, proofs: Sequence[Proof]) -> dict[str, Any]:

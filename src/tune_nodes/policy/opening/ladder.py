@@ -175,10 +175,13 @@ def _switch(ask: Question) -> Rung:
 
 
 def _selected(ask: Question, allow: Rung) -> Rung:
-    """Return the rung with the fewest deletions: of the deciding policies alone, or beside an allow of everything."""
+    """Return the rung with the fewest deletions: of the deciding policies alone, or beside an allow of everything.
+
+    It deletes at least one: it is for where an allow that is judged to be enough is not.
+    """
     alone, why = _deciding(ask, ask.snapshot)
     beside, _ = _deciding(ask, ask.snapshot.plus(allow.adds)) if allow.available else (None, "")
-    if beside is not None and (alone is None or len(beside) < len(alone)):
+    if beside and (alone is None or len(beside) < len(alone)):
         return _judged(ask, Rung(SELECTED, adds=allow.adds, removes=tuple(beside)))
     if alone is None:
         return Rung(SELECTED, why=why, available=False)

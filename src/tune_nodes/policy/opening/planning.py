@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from tune_nodes.cluster.client import Cluster
 from tune_nodes.errors import TuneError, UsageError
+from tune_nodes.policy import agents
 from tune_nodes.policy.discovery import snapshot
 from tune_nodes.policy.judging.verdict import judge
-from tune_nodes.policy.model import Snapshot
+from tune_nodes.policy.model import Policy
 from tune_nodes.policy.opening import flows, ladder
+from tune_nodes.policy.opening.allows import LABEL
 from tune_nodes.policy.opening.ladder import Ladder, Rung
 from tune_nodes.policy.opening.reset import Plan, left_open
 from tune_nodes.policy.opening.scope import Scope
@@ -58,19 +61,23 @@ def look(cluster: Cluster, wish: Wish) -> Looked:
         ClusterError: something that must be read may not be, or cannot.
         TuneError: the rung that was asked for, or every rung, does not help.
     """
-    found = snapshot(cluster)
+    seen = snapshot(cluster)
+    earlier = left_open(seen)
+    # What an earlier reset added did not help, or nobody would ask again; so what cuts is looked for without it.
+    found = seen.without([one.ref for one in earlier])
     scope = wish.scope
     if not scope.pods(found):
         raise UsageError(f"no pod is in {scope}", "it has none, or its name is another", "kubectl get pods -A")
     source, target = (flows.peer(text, found, scope.namespace) if text else None for text in (wish.source, wish.target))
     asked = flows.question(found, scope, source, target, wish.port)
     steps = ladder.climb(ladder.Question(found, scope, asked, judge), wish.rung)
-    if steps.chosen is not None and _there(steps.chosen, found):
+    if steps.chosen is not None and _there(steps.chosen, earlier):
         return Looked(None, steps, found.not_judged)
     if steps.chosen is not None:
-        return Looked(
-            Plan(scope, found, steps, steps.chosen, wish.ttl, wish.image, wish.pause), steps, found.not_judged
-        )
+        still = tuple(sorted({one.labels[LABEL] for one in earlier}))
+        plan = Plan(scope, found, steps, steps.chosen, wish.ttl, wish.image, wish.pause, open=still)
+        nodes = {pod.node for pod in scope.pods(found) if pod.node}
+        return Looked(replace(plan, agents=tuple(agents.trouble(cluster.api, nodes))), steps, found.not_judged)
     if wish.rung or steps.cut:
         rung = steps.rung(wish.rung)
         why = rung.why if rung else "; ".join(f"rung {one.number}: {one.why}" for one in steps.rungs)
@@ -79,8 +86,8 @@ def look(cluster: Cluster, wish: Wish) -> Looked:
     return Looked(None, steps, found.not_judged)
 
 
-def _there(rung: Rung, found: Snapshot) -> bool:
+def _there(rung: Rung, earlier: Sequence[Policy]) -> bool:
     """Say whether an earlier reset has added all that a rung would add, and it deletes nothing."""
-    here = {(one.kind.qualified, one.namespace, json.dumps(one.spec, sort_keys=True)) for one in left_open(found)}
+    here = {(one.kind.qualified, one.namespace, json.dumps(one.spec, sort_keys=True)) for one in earlier}
     wanted = {(one.kind.qualified, one.namespace, json.dumps(one.spec, sort_keys=True)) for one in rung.adds}
     return not rung.removes and wanted <= here

@@ -37,7 +37,10 @@ class Added(BaseModel):
 
 
 class ResetRecord(BaseModel):
-    """One reset. Times are UTC, ISO 8601; ``until`` is "" where nothing ends it by itself."""
+    """One reset. Times are UTC, ISO 8601; ``until`` is "" where nothing ends it by itself.
+
+    ``probes``: pods that prove it and are not removed yet.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -52,6 +55,7 @@ class ResetRecord(BaseModel):
     image: str = ""
     added: list[Added] = []
     removed: list[str] = []
+    probes: list[Added] = []
     closed: str = ""
 
     def save(self, directory: Path) -> None:
@@ -101,7 +105,7 @@ def close(cluster: Cluster, directory: Path, now: str) -> list[str]:
     if record is None:
         return []
     said = []
-    for one in record.added:
+    for one in (*record.added, *record.probes):
         kind = one.of
         try:
             cluster.api.delete(kind.call("delete", one.namespace, one.name), one.uid)

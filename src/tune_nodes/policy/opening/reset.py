@@ -10,6 +10,7 @@ from pathlib import Path
 from tune_nodes.cluster.client import Cluster
 from tune_nodes.cluster.errors import FORBIDDEN, ClusterError
 from tune_nodes.errors import TuneError, UsageError
+from tune_nodes.fleet.untrusted import one_line
 from tune_nodes.policy import permissions
 from tune_nodes.policy.keeping import backup as backups
 from tune_nodes.policy.keeping import delete, order, rehearse
@@ -40,6 +41,8 @@ class Plan:
         ttl: seconds after which it ends by itself, 0 for never.
         image: of the Job that ends it, "" for none.
         pause: whether the owners of what is deleted are paused.
+        agents: sentences on nodes of the scope whose agent does not run: nothing that is changed counts there.
+        open: ids of earlier resets that are open still. What they added is left out of what is judged.
     """
 
     scope: Scope
@@ -49,6 +52,8 @@ class Plan:
     ttl: int = 0
     image: str = ""
     pause: bool = False
+    agents: tuple[str, ...] = ()
+    open: tuple[str, ...] = ()
 
     @property
     def hash(self) -> str:
@@ -248,13 +253,18 @@ def left_open(snapshot: Snapshot) -> list[Policy]:
     return [one for one in snapshot.policies if LABEL in one.labels]
 
 
-def check_ttl(text: str) -> int:
-    """Return the seconds of "90s", "30m", "2h" or "45" (seconds). Raises UsageError."""
+def seconds_of(text: str, option: str) -> int:
+    """Return the seconds of "90s", "30m", "2h" or "45" (seconds). Raises UsageError that names the option."""
     units = {"s": 1, "m": 60, "h": 3600}
     number, unit = (text[:-1], text[-1:]) if text[-1:] in units else (text, "s")
     if not (number.isascii() and number.isdigit() and len(number) <= 6):
-        raise UsageError(f"{text!r} is no time", "it must be like 90s, 30m or 2h", "tune-nodes policy reset --ttl 30m")
-    seconds = int(number) * units[unit]
+        raise UsageError(f"{one_line(text, 80)!r} is no time", "it must be like 90s, 30m or 2h", f"{option} 30m")
+    return int(number) * units[unit]
+
+
+def check_ttl(text: str) -> int:
+    """Return the seconds of a reset's time. Raises UsageError."""
+    seconds = seconds_of(text, "--ttl")
     if not 10 <= seconds <= 7 * 86400:
         raise UsageError(f"--ttl {text} is out of range", "from 10s to 168h")
     return seconds

@@ -1,0 +1,1 @@
+"""Which connections a namespace's pods really have, as their nodes see them."""
