@@ -29,6 +29,26 @@ options:
     description: Addresses of the node's pods in the API. Without them that proof is named as not checked.
     type: list
     elements: str
+  agents:
+    description: CNIs whose agents have a pod on this node in the API. Without it, that proof is not to be had.
+    type: list
+    elements: str
+  pod_cidrs:
+    description: The podCIDRs of all nodes.
+    type: list
+    elements: str
+  node_ips:
+    description: Addresses of all nodes.
+    type: list
+    elements: str
+  own:
+    description: This node in the API, with C(name), C(pod_cidrs), C(public_ip), C(vtep_mac) and C(vni) of Flannel, and
+      C(unready), the CNIs whose agents' pods here are not ready. Without it those are not compared.
+    type: dict
+  peers:
+    description: The other nodes, each with C(name), C(pod_cidrs), C(public_ip) and C(vtep_mac); 1,000 are compared.
+    type: list
+    elements: dict
   pings:
     description: Send one echo request from the node to each of its running pods.
     type: bool
@@ -100,6 +120,17 @@ cni:
       type: list
       elements: dict
       sample: [{ip: 10.244.1.2, pod: shop/cart-0, ok: true, ms: 0.1, detail: 84 bytes}]
+    orphans:
+      description: What CNIs that are not configured have left, as M(tune.nodes.cni_orphans) returns it.
+      type: list
+      elements: dict
+      sample: [{id: 4f2ab90c11d07e35, kind: link, name: flannel.1, owner: flannel, refused: ""}]
+    faults:
+      description: What is wrong with the CNI, each with C(code), C(what), C(why), C(next), and C(rung), the number of
+        the one of the recovery ladder that helps.
+      type: list
+      elements: dict
+      sample: [{code: no-subnet-env, what: there is no subnet.env, why: the agent writes it, next: "", rung: 1}]
     scan:
       description: This scan, for O(tune.nodes.cni_leases#module:first).
       type: dict
@@ -127,7 +158,16 @@ from ..module_utils.cni.calls import look
 def main() -> None:
     """Run as Ansible runs it."""
     module = AnsibleModule(
-        argument_spec=dict(LOOK_OPTIONS, pings={"type": "bool", "default": False}), supports_check_mode=True
+        argument_spec=dict(
+            LOOK_OPTIONS,
+            pings={"type": "bool", "default": False},
+            agents={"type": "list", "elements": "str"},
+            pod_cidrs={"type": "list", "elements": "str"},
+            node_ips={"type": "list", "elements": "str"},
+            own={"type": "dict"},
+            peers={"type": "list", "elements": "dict"},
+        ),
+        supports_check_mode=True,
     )
     pings = bool(module.params["pings"])
     result = result_of(module.params, module.check_mode, lambda ask: look(ask, pings))

@@ -13,8 +13,10 @@ from ..host import Host, observe_host
 from ..model import SCHEMA, Change
 from ..transaction import session
 from ..transaction.store import Store, now
-from . import addresses, catalogue, detect, evidence, leases, reach, release, scan, undo
+from . import addresses, catalogue, detect, evidence, faults, flannel, leases, reach, release, scan, undo
 from .model import Lease, Network, Refusal, Scan, address_of
+from .orphans import calls as orphans
+from .orphans.plan import NOTHING, Facts, facts_of
 from .plan import BETWEEN, GRACE, MAX_STALE, Limits, Plan, decide, ipam_refusals, judge, stale_of, summary
 from .quarantine import Quarantine, runs
 
@@ -39,6 +41,8 @@ class Asked:
 
     Attributes:
         run: its id, "" for one made here.
+        facts: what the API server says of agents, and of where all nodes' pods are.
+        cluster: what it says of this node and of its peers.
         pods: addresses of the node's pods in the API; None where nobody asked.
         first: an earlier scan, as :func:`look` returned it; {} to take both here.
         undo: the run whose leases are to come back, ``latest`` for the newest; "" to release.
@@ -51,6 +55,8 @@ class Asked:
     undo: str = ""
     check: bool = False
     root: str = "/"
+    facts: Facts = NOTHING
+    cluster: faults.Cluster = faults.NOTHING
 
 
 def asked(params: Mapping[str, Any], check: bool = False) -> Asked:
@@ -69,7 +75,14 @@ def asked(params: Mapping[str, Any], check: bool = False) -> Asked:
         float(MAX_STALE if share is None else share),
     )
     return Asked(
-        str(params.get("run") or ""), limits, pods, params.get("first") or {}, str(params.get("undo") or ""), check
+        str(params.get("run") or ""),
+        limits,
+        pods,
+        params.get("first") or {},
+        str(params.get("undo") or ""),
+        check,
+        facts=facts_of(params),
+        cluster=faults.cluster_of(params),
     )
 
 
@@ -205,11 +218,26 @@ def look(ask: Asked, pings: bool = False) -> Result:
         return unanswered(exc)
     plan = _decide(seen, None, (), ask.limits)
     report = _report(seen, plan)
+    report.update(orphans.look(seen.host, ask.facts))
+    report.update(_faults(seen, ask))
     if pings and seen.scan is not None:
         alive = reach.of_pods(seen.scan.leases, seen.scan.sandboxes, seen.scan.used)
         report["pings"] = reach.pings(alive)
     changes = [] if plan.refusals else [_change(lease, "pending") for lease in plan.stale]
     return _result(seen.host, cni=report, changes=changes)
+
+
+def _faults(seen: Seen, ask: Asked) -> Dict[str, Any]:
+    """Return the part of a report that names what is wrong, and what could not be looked at."""
+    rows, agents = detect.confs(seen.cni.conf_dir, seen.host), ask.facts.agents
+    wanted = faults.wants_flannel(seen.cni, rows, agents)
+    own = ask.cluster.own
+    made = flannel.observe(seen.host, vni=own.vni if own is not None else None) if wanted else None
+    known = faults.Asked(seen.cni, rows, agents, set(seen.host.processes), ask.cluster, made)
+    unread = list(made.unread) if made is not None else []
+    if wanted and own is None:
+        unread.append("Flannel's subnet, MAC and ways to other nodes: no cluster was asked")
+    return {"faults": [one.to_dict() for one in faults.judge(known)], "faults_not_checked": unread[:20]}
 
 
 def _first(ask: Asked) -> Tuple[Scan, List[Lease], Optional[Seen]]:

@@ -76,6 +76,15 @@ LISTED = (
     "/var/lib/kube-router",
     "/var/run/cilium",
 )
+#: Logs of containers, as the kubelet lays them: NAMESPACE_POD_UID/CONTAINER/N.log.
+POD_LOGS = "/var/log/pods"
+#: Pods whose agents make a node's network.
+_AGENTS = re.compile(
+    r"[a-z0-9-]+_(?:kube-flannel|calico-node|calico-typha|canal|cilium|weave-net|kube-router|kube-proxy|kube-multus"
+    r"|multus|whereabouts|kube-sriov|sriov|antrea-agent|kube-ovn-cni|aws-node|azure-cns|kindnet)[a-z0-9.-]*_"
+)
+#: Bytes of the end of one log; logs.
+_LOG, _LOGS = 256 << 10, 40
 _SECRET_FILES = re.compile(r"kubeconfig|wgkey|\.key\Z|\.pem\Z|token|secret|password", re.IGNORECASE)
 _REDACT: Sequence["re.Pattern[str]"] = (
     re.compile(r"(?i)((?:token|password|passwd|secret|client-key-data|private[_-]?key|psk)[\"']?\s*[:=]\s*)[^\s,}]+"),
@@ -149,7 +158,36 @@ def gather(host: Host, cni: Cni, run: Run = command.run) -> Archive:
         _keep(found, os.path.join(cni.conf_dir, name), host)
     for directory in cni.bin_dirs:
         found.add("listing%s.txt" % directory.replace("/", "-"), listing(host.path(directory)), directory=directory)
+    for path in agent_logs(host):
+        found.add("agents/" + path[len(POD_LOGS) + 1 :], _end(host.path(path)), directory=POD_LOGS)
     return found
+
+
+def agent_logs(host: Host) -> List[str]:
+    """Return the paths of the newest logs of the network's agents: of each container the last two."""
+    found: List[str] = []
+    for pod in _names(host.path(POD_LOGS)):
+        if not _AGENTS.match(pod):
+            continue
+        for container in _names(host.path(POD_LOGS, pod)):
+            base = os.path.join(POD_LOGS, pod, container)
+            logs = [name for name in _names(host.path(base)) if name.endswith(".log")]
+            found += [os.path.join(base, name) for name in sorted(logs, key=lambda name: (len(name), name))[-2:]]
+    return found[:_LOGS]
+
+
+def _end(path: str) -> str:
+    """Return the end of a log, from the beginning of a line; "" where it cannot be read."""
+    try:
+        if not os.path.isfile(path):
+            return ""
+        with open(path, "rb") as log:
+            size = log.seek(0, os.SEEK_END)
+            log.seek(max(0, size - _LOG))
+            data = log.read(_LOG)
+    except OSError:
+        return ""
+    return (data if size <= _LOG else data[data.find(b"\n") + 1 :]).decode("utf-8", "replace")
 
 
 def _names(path: str) -> List[str]:

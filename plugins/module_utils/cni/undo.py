@@ -81,15 +81,15 @@ def _bring(quarantine: Quarantine, item: Item, used: Mapping[str, str]) -> Resto
         return row
     try:
         for extra in item.extras:
-            _put(quarantine, extra)
+            put(quarantine, extra)
         if row.how == "restored":
-            _put(quarantine, item.saved)
+            put(quarantine, item.saved)
     except NodeError as exc:
         return Restored(item, "failed", str(exc))
     return row
 
 
-def _put(quarantine: Quarantine, saved: Saved) -> None:
+def put(quarantine: Quarantine, saved: Saved) -> None:
     """Make a file as it was; nothing where one of its name is there. Raises NodeError."""
     target = quarantine.host.path(saved.path)
     data = quarantine.content(saved)

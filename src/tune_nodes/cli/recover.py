@@ -8,10 +8,12 @@ from typing import Annotated
 
 import typer
 
-from tune_nodes.cli import complete, recoverview
+from tune_nodes.cli import complete, recoverguards, recoverview
 from tune_nodes.cli.asking import confirmed, must_be_answerable
 from tune_nodes.cli.incluster import wish_of
 from tune_nodes.cli.options import Expanded, InCluster, Output, Reach, examples
+from tune_nodes.cli.recoverdrain import Draining
+from tune_nodes.cli.recoverguards import Guarding, Proving
 from tune_nodes.cli.session import Session, close, described, new_record, settings_of
 from tune_nodes.cluster.access import find_kubeconfig
 from tune_nodes.cluster.client import Cluster
@@ -22,7 +24,7 @@ from tune_nodes.fleet.clusterside import NoCluster
 from tune_nodes.fleet.execute import STOPPED_BY_USER
 from tune_nodes.fleet.inventory import Inventory
 from tune_nodes.fleet.verdict import exit_code
-from tune_nodes.recovery import guard, ladder
+from tune_nodes.recovery import guard, ladder, metrics, pages
 from tune_nodes.recovery.run import Limits, Recovery, chosen
 from tune_nodes.recovery.view import View
 from tune_nodes.runs.models import Outcome, RunRecord
@@ -55,6 +57,9 @@ def cni(
     reach: Reach,
     cluster: InCluster,
     out: Output,
+    guarding: Guarding,
+    proving: Proving,
+    draining: Draining,
     nodes: Annotated[
         list[str],
         typer.Option("--nodes", help="Nodes by their names in the inventory, with commas. Repeatable."),
@@ -92,7 +97,7 @@ def cni(
     """
     if rung is not None and rung not in {one.number for one in ladder.RUNGS}:
         raise UsageError(f"there is no rung {rung}", "", "--rung 0 keeps evidence; --rung 2 also releases stale leases")
-    limits = Limits(seconds(grace, "--grace"), seconds(between, "--between"), max_stale_percent)
+    limits = Limits(seconds(grace, "--grace"), seconds(between, "--between"), max_stale_percent, draining.options())
     if not check:
         must_be_answerable(yes, "recover cni")
     session = Session.open(out, reach, cluster=cluster)
@@ -104,14 +109,19 @@ def cni(
     try:
         view = matched(api, inventory, names)
         with session.run(record, options, settings, NoCluster()) as fleet:
-            run = Recovery(fleet, limits, view)
+            guards = guarding.guards(view, record.id, session.store.root, wait, fleet)
+            run = Recovery(fleet, limits, view, guards)
             with guard.alone(session.store.root, record.id, wait, lambda: fleet.stop.requested):
                 run.plan(names)
+                run.matrix = proving.matrix(run, {name: node.address for name, node in inventory.nodes.items()})
                 code = _carry_out(session, run, rung, check, yes)
+                written = pages.write(run)
+                if proving.metrics_file is not None:
+                    metrics.write(proving.metrics_file, run.states.values())
     finally:
         if api is not None:
             api.close()
-    return recoverview.finish(session.printer, run, code)
+    return recoverview.finish(session.printer, run, code, written)
 
 
 def _carry_out(session: Session, run: Recovery, rung: int | None, check: bool, yes: bool) -> int:
@@ -179,6 +189,7 @@ def matched(api: Cluster | None, inventory: Inventory, names: Sequence[str]) -> 
 
 def undo(
     reach: Reach,
+    cluster: InCluster,
     out: Output,
     run: Annotated[
         str,
@@ -198,7 +209,7 @@ def undo(
     """
     if not check:
         must_be_answerable(yes, "recover undo")
-    session = Session.open(out, reach)
+    session = Session.open(out, reach, cluster=cluster)
     undone = session.store.load(session.store.resolve(run, VERB))
     inventory, options = session.inventory(undone.inventory)
     names = [name for name in undone.nodes if name in inventory.nodes and _touched(undone, name)]
@@ -211,18 +222,26 @@ def undo(
     settings = settings_of(session.config, session.config.settings.window)
     record = new_record(UNDO, inventory, "", described(settings))
     record.rolled_back = undone.id
-    with session.run(record, options, settings, NoCluster()) as fleet:
-        recovery = Recovery(fleet, Limits())
-        with guard.alone(session.store.root, record.id, 0, lambda: fleet.stop.requested):
-            recovery.undo(names, undone.id)
-            code = close(fleet.handle, int(exit_code(record)))
+    api = open_api(session, inventory)
+    try:
+        view = matched(api, inventory, names)
+        with session.run(record, options, settings, NoCluster()) as fleet:
+            recovery = Recovery(fleet, Limits(), view)
+            with guard.alone(session.store.root, record.id, 0, lambda: fleet.stop.requested):
+                recovery.undo(names, undone.id)
+                code = close(fleet.handle, int(exit_code(record)))
+    finally:
+        if api is not None:
+            api.close()
     return recoverview.undone(session.printer, record, code)
 
 
 def _touched(record: RunRecord, name: str) -> bool:
-    """Say whether a run may have released anything on a node."""
+    """Say whether a run may have changed anything on a node; of one that was killed nothing else is known."""
     outcome = record.nodes[name].outcome
-    return outcome not in (Outcome.OK, Outcome.REFUSED, Outcome.SKIPPED)
+    if outcome is Outcome.OK:
+        return record.finished is None
+    return outcome not in (Outcome.REFUSED, Outcome.SKIPPED)
 
 
 app.command(
@@ -231,4 +250,15 @@ app.command(
         "tune-nodes recover cni -i prod --nodes worker-3 --check", "tune-nodes recover cni -i prod --nodes worker-3"
     ),
 )(Expanded(cni))
+app.command(
+    "pause",
+    epilog=examples(
+        "tune-nodes recover pause -i prod --reason 'the switch is being replaced'",
+        "tune-nodes recover pause --kubeconfig ~/.kube/prod",
+    ),
+)(Expanded(recoverguards.pause))
+app.command(
+    "resume",
+    epilog=examples("tune-nodes recover resume -i prod", "tune-nodes recover resume --kubeconfig ~/.kube/prod"),
+)(Expanded(recoverguards.resume))
 app.command("undo", epilog=examples("tune-nodes recover undo", "tune-nodes recover undo latest --yes"))(Expanded(undo))

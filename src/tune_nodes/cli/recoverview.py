@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from tune_nodes.cli.output import Printer
@@ -32,8 +33,11 @@ def show_plan(printer: Printer, run: Recovery, todo: Sequence[str], wanted: int 
         rungs = ladder.climb(state, wanted) if name in todo else []
         for rung in rungs:
             printer.line(f"  R{rung.number} {rung.title}; risk: {rung.risk}")
-        if not rungs:
-            printer.line("  nothing is to be done" if not found else "  no rung that is built here helps")
+        above = ladder.beyond(state, wanted)
+        for rung in above:
+            printer.line(f"  R{rung.number} {rung.title} would help: --rung {rung.number}; risk: {rung.risk}")
+        if not rungs and not above:
+            printer.line("  nothing is to be done" if not found else "  no rung helps")
 
 
 def _cni(state: NodeState) -> str:
@@ -49,8 +53,8 @@ def question(todo: Sequence[str]) -> str:
     return f"go on with {', '.join(todo[:6])}{more}, one after the other?"
 
 
-def finish(printer: Printer, run: Recovery, code: int) -> int:
-    """Print how the recovery ended and what to type next; return the exit code."""
+def finish(printer: Printer, run: Recovery, code: int, pages: Mapping[str, Path]) -> int:
+    """Print how the recovery ended and what to type next; return the exit code. ``pages``: by node."""
     record = run.fleet.record
     if not printer.human:
         printer.document(document(run))
@@ -65,7 +69,9 @@ def finish(printer: Printer, run: Recovery, code: int) -> int:
         where = str(taken.evidence) if taken.evidence else f"{name}:{taken.remote}" if taken.remote else ""
         if where:
             printer.note(f"  evidence: {where}")
-    if any(taken.counts for taken in run.taken.values()):
+        if name in pages:
+            printer.note(f"  page:     {pages[name]}")
+    if any(taken.counts or any(rung.undo for rung in taken.rungs) for taken in run.taken.values()):
         printer.note(f"  undo:     tune-nodes recover undo {record.id}")
     return code
 
@@ -110,9 +116,11 @@ def undone(printer: Printer, record: RunRecord, code: int) -> int:
         printer.document(record.model_dump(mode="json", by_alias=True))
         return code
     for name, node in record.nodes.items():
-        counts = mapping(report_of(node), "undone")
         words = {"restored": "brought back", "there": "there already", "taken": "taken by somebody since: left"}
-        shown = [f"{number(counts, how)} {words[how]}" for how in words if number(counts, how)]
+        words["differs"] = "made anew by somebody since: left"
+        keys = ("undone", "orphans_undone")
+        counts = {how: sum(number(mapping(report_of(node), key), how) or 0 for key in keys) for how in words}
+        shown = [f"{count} {words[how]}" for how, count in counts.items() if count]
         printer.line(f"{one_line(name)} {node.outcome}: {', '.join(shown) or 'nothing to bring back'}")
         for warning in node.warnings[:5]:
             printer.line(f"  ! {one_line(warning)}")

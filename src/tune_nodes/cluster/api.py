@@ -35,6 +35,8 @@ PATIENCE = 6
 RETRIES = (0.3, 1.0)
 _AGAIN = (429, 500, 502, 503, 504)
 MERGE_PATCH = "application/merge-patch+json"
+#: Of server-side apply; JSON is YAML.
+APPLY_PATCH = "application/apply-patch+yaml"
 #: Of a request that the server checks to the end and then does not keep.
 DRY_RUN = {"dryRun": "All"}
 
@@ -136,6 +138,25 @@ class Api:
     def patch(self, call: Call, body: Mapping[str, Any]) -> dict[str, Any]:
         """Merge a patch into an object; never tried again by itself."""
         return self._json(call, _Ask("PATCH", {"fieldManager": AGENT}, body, MERGE_PATCH))
+
+    def apply(self, call: Call, body: Mapping[str, Any], *, force: bool = False, dry: bool = False) -> dict[str, Any]:
+        """Apply an object on the server's side, and return it as it is then.
+
+        Args:
+            call: what; with a name.
+            body: the fields that shall be so; those that we applied before and that are not in it any more go.
+            force: also take fields that another manager holds at another value.
+            dry: nothing is kept, so that it may be tried again.
+
+        Raises:
+            ClusterError: code conflict where others hold fields; each of them stands in ``reasons``.
+        """
+        query = {"fieldManager": AGENT, "force": "true" if force else "false", **(DRY_RUN if dry else {})}
+
+        def once() -> dict[str, Any]:
+            return self._json(call, _Ask("PATCH", query, body, APPLY_PATCH))
+
+        return self._again(once) if dry else once()
 
     def delete(self, call: Call, uid: str = "", version: str = "") -> dict[str, Any]:
         """Delete an object. Never tried again by itself.

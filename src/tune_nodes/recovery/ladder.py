@@ -4,33 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tune_nodes.recovery.rung import Rung
+from tune_nodes.recovery.rungs import agent, evidence, leases, orphans, rebuild
 from tune_nodes.recovery.state import NodeState
 
-
-@dataclass(frozen=True)
-class Rung:
-    """One recovery step's place on the ladder.
-
-    Args:
-        number: its place.
-        title: what it does.
-        risk: what it may do to pods that work, in words.
-    """
-
-    number: int
-    title: str
-    risk: str
-
-
-EVIDENCE = Rung(0, "keep evidence", "none: it only reads")
-LEASES = Rung(
-    2,
-    "release stale leases",
-    "no running pod is touched; a lease that was wrongly released would let a new pod take an address in use, "
-    "which is why the proof is strict and undo brings all of them back",
-)
 #: Every rung there is, lowest first.
-RUNGS = (EVIDENCE, LEASES)
+RUNGS = (evidence.RUNG, agent.RUNG, leases.RUNG, orphans.RUNG, rebuild.RUNG)
+EVIDENCE = evidence.RUNG
+#: Without --rung no rung above this one is taken: those stop pods that work.
+UNASKED = 3
 
 
 @dataclass(frozen=True)
@@ -39,18 +21,18 @@ class Finding:
 
     Args:
         next: what a person would look at.
-        rung: the one that helps, None for none.
+        rung: the number of the one that helps, None for none.
     """
 
     what: str
     next: str = ""
-    rung: Rung | None = None
+    rung: int | None = None
 
 
 def findings(state: NodeState) -> list[Finding]:
     """Return what is wrong with a node, the worst first."""
     found = []
-    helps = LEASES if state.stale and not state.refusals else None
+    helps = leases.RUNG.number if state.stale and not state.refusals else None
     for network in state.networks:
         if network.exhausted:
             held = f"{network.live} live, {network.stale} stale, {network.young + network.in_use} not to be told"
@@ -62,6 +44,8 @@ def findings(state: NodeState) -> list[Finding]:
             )
     found += [Finding(refusal.what, refusal.next or refusal.why) for refusal in state.refusals]
     found += _configuration(state)
+    found += [Finding(what, then, rung) for what, then, rung in orphans.findings(state)]
+    found += [Finding(fault.what, fault.next or fault.why, fault.rung) for fault in state.faults]
     found += [
         Finding(f"the pod {ping.pod} ({ping.ip}) does not answer the node: {ping.detail}", _POD)
         for ping in state.pings
@@ -89,16 +73,11 @@ def _configuration(state: NodeState) -> list[Finding]:
     if state.network_ready is False:
         agent = "whether the CNI's agent runs on this node, and its log"
         found.append(Finding(f"the runtime says its network is not ready: {state.reason}", agent))
-    if state.missing:
-        found.append(
-            Finding(f"plugins are missing: {', '.join(state.missing)}", "the agent's init container copies them")
-        )
     if state.loaded and state.network and state.loaded != state.network:
         what = f"the runtime has {state.loaded} in use, but the first configuration is {state.conf} ({state.network})"
         found.append(Finding(what, "which of the two is a leftover; the runtime takes the first by name"))
-    found += [
-        Finding(sentence, "whether that CNI is still wanted; it is left as it is") for sentence in state.leftovers
-    ]
+    if not state.orphans:  # they say it one by one, with proof
+        found += [Finding(sentence, _LEFTOVER) for sentence in state.leftovers]
     return found
 
 
@@ -107,11 +86,21 @@ def climb(state: NodeState, wanted: int | None = None) -> list[Rung]:
 
     Args:
         state: the look at the node.
-        wanted: only up to this one; None: whichever helps.
+        wanted: only up to this one, which is taken even where nothing was found if it can be; None: whichever helps,
+            up to those that stop pods which work.
     """
-    if wanted == EVIDENCE.number:
-        return [EVIDENCE]
-    helps = any(finding.rung is LEASES for finding in findings(state))
-    if wanted is None and not helps:
-        return []
-    return [EVIDENCE, LEASES] if helps else [EVIDENCE]
+    most = UNASKED if wanted is None else wanted
+    helps = {finding.rung for finding in findings(state)}
+    found = [
+        rung
+        for rung in RUNGS
+        if 0 < rung.number <= most and (rung.number in helps or (rung.forced and rung.number == wanted))
+    ]
+    return [EVIDENCE, *found] if found or wanted is not None else []
+
+
+def beyond(state: NodeState, wanted: int | None = None) -> list[Rung]:
+    """Return the rungs that would help and are above what may be taken, lowest first."""
+    most = UNASKED if wanted is None else wanted
+    helps = {finding.rung for finding in findings(state)}
+    return [rung for rung in RUNGS if rung.number > most and rung.number in helps]

@@ -1,4 +1,4 @@
-"""One recovery: look, then node after node: evidence, release, look again and compare. Stops at the first failure."""
+"""One recovery: look, then node after node: evidence, one rung, look again, the next. Stops at the first failure."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from tune_nodes.cluster.errors import ClusterError
-from tune_nodes.errors import UsageError
+from tune_nodes.errors import TuneError, UsageError
 from tune_nodes.fleet.execute import STOPPED_BY_USER, FleetRun
 from tune_nodes.fleet.runner import Call
 from tune_nodes.fleet.untrusted import one_line
-from tune_nodes.recovery import ladder, verify
-from tune_nodes.recovery.state import KEY, NodeState, mapping, number, report_of, state_of, text
+from tune_nodes.recovery import guard, ladder, matrix, verify
+from tune_nodes.recovery.rebuild.work import Options
+from tune_nodes.recovery.rung import Rung
+from tune_nodes.recovery.state import KEY, NodeState, report_of, state_of
 from tune_nodes.recovery.view import PodsOfNode, View
 from tune_nodes.runs.atomic import write_atomic
 from tune_nodes.runs.models import ErrorRecord, NodeRecord, Outcome
@@ -28,11 +30,12 @@ SILENCE = 900.0
 
 @dataclass(frozen=True)
 class Limits:
-    """What the nodes go by: seconds, seconds, percent."""
+    """What the nodes go by: seconds, seconds, percent; and how one is drained before it is rebuilt."""
 
     grace: float = 900
     between: float = 120
     max_stale: float = 90
+    drain: Options = field(default_factory=Options)
 
     def common(self, run: str) -> dict[str, Any]:
         """Return the part of a request that all nodes share."""
@@ -55,14 +58,18 @@ class Taken:
         counts: of a release, how many leases went which way.
         rows: the comparison of before and after; empty where nothing was released.
         after: the look afterwards.
+        before: the look before the first rung.
+        checks: what the node's pods reached before it.
     """
 
-    rungs: list[ladder.Rung] = field(default_factory=list)
+    rungs: list[Rung] = field(default_factory=list)
     evidence: Path | None = None
     remote: str = ""
     counts: Mapping[str, int] = field(default_factory=dict)
     rows: list[verify.Row] = field(default_factory=list)
     after: NodeState | None = None
+    before: NodeState | None = None
+    checks: list[matrix.Check] = field(default_factory=list)
 
 
 class Recovery:
@@ -72,18 +79,25 @@ class Recovery:
         fleet: sends requests, keeps the record.
         limits: what the nodes go by.
         view: the API server's pods, None without a cluster.
+        guards: give the right to work on a node.
     """
 
-    def __init__(self, fleet: FleetRun, limits: Limits, view: View | None = None) -> None:
+    def __init__(
+        self, fleet: FleetRun, limits: Limits, view: View | None = None, guards: guard.Guards | None = None
+    ) -> None:
         self.fleet = fleet
         self.limits = limits
         self.view = view
+        self.guards = guards or guard.NoGuards()
+        self.slot: guard.Held = guard.NoSlot()  # the right to work on the node at hand
+        self.matrix: matrix.Matrix | None = None  # measures what a node's pods reach
         self.states: dict[str, NodeState] = {}
         self.taken: dict[str, Taken] = {}
 
     # -- requests ----------------------------------------------------------------------------------------------
 
-    def _ask(self, playbook: str, nodes: Mapping[str, Mapping[str, Any]]) -> dict[str, NodeRecord]:
+    def ask(self, playbook: str, nodes: Mapping[str, Mapping[str, Any]]) -> dict[str, NodeRecord]:
+        """Run a playbook on nodes, each with its fields, and return their records."""
         request = {
             "operation": playbook,
             "common": self.limits.common(self.fleet.record.id),
@@ -94,7 +108,8 @@ class Recovery:
         call = Call(request, lambda _record: None, lambda: stop.aborted, idle, f"{playbook}.yml")
         return self.fleet.runner.run(call).records
 
-    def _pods(self, name: str, settle: bool = False) -> PodsOfNode | None:
+    def pods(self, name: str, settle: bool = False) -> PodsOfNode | None:
+        """Return a node's pods in the API, None where they are not known."""
         if self.view is None:
             return None
         try:
@@ -105,13 +120,25 @@ class Recovery:
             self.fleet.progress.note(f"warning: {name}: its pods in the API are not known: {problem}")
             return None
 
+    def facts(self, name: str) -> dict[str, Any]:
+        """Return what a request carries of the cluster beside the pods, {} where it is not known."""
+        if self.view is None:
+            return {}
+        try:
+            return dict(self.view.facts(name))
+        except ClusterError as problem:
+            self.fleet.progress.note(f"warning: {name}: what the API says of its agents is not known: {problem}")
+            return {}
+
     # -- look --------------------------------------------------------------------------------------------------
 
     def look(self, names: Sequence[str], settle: bool = False) -> dict[str, NodeRecord]:
         """Look at nodes and remember their states; the records are as the nodes gave them."""
-        pods = {name: self._pods(name, settle) for name in names}
-        wanted = {name: {} if found is None else {"pod_ips": list(found.ips)} for name, found in pods.items()}
-        records = self._ask("recover_look", wanted)
+        pods = {name: self.pods(name, settle) for name in names}
+        wanted = {name: self.facts(name) for name in names}
+        for name, found in pods.items():
+            wanted[name] |= {} if found is None else {"pod_ips": list(found.ips)}
+        records = self.ask("recover_look", wanted)
         for name, record in records.items():
             found = pods[name]
             self.states[name] = state_of(record, None if found is None else found.waiting)
@@ -134,8 +161,11 @@ class Recovery:
     def _keep(self, record: NodeRecord, when: str) -> None:
         report = report_of(record)
         if report:
-            path = self.fleet.handle.directory / f"cni-{_file_name(record.name)}-{when}.json"
-            write_atomic(path, json.dumps(report, indent=1) + "\n")
+            write_atomic(self.file("cni", record.name, f"-{when}.json"), json.dumps(report, indent=1) + "\n")
+
+    def file(self, what: str, name: str, ending: str) -> Path:
+        """Return where something of a node lies in the run's directory."""
+        return self.fleet.handle.directory / f"{what}-{_file_name(name)}{ending}"
 
     # -- rungs -------------------------------------------------------------------------------------------------
 
@@ -162,55 +192,60 @@ class Recovery:
                 break
         self._skip([name for name in names if name not in self.taken])
 
-    def _node(self, name: str, rungs: Sequence[ladder.Rung]) -> None:
-        taken = self.taken[name] = Taken()
-        for rung in rungs:
-            taken.rungs.append(rung)
-            record = self._evidence(name, taken) if rung is ladder.EVIDENCE else self._release(name, taken)
-            if record.outcome not in (Outcome.OK, Outcome.CHANGED):
-                self._take(record)
-                return
-        self._take(record if len(rungs) < 2 else self._verified(name, record, taken))
+    def _node(self, name: str, rungs: Sequence[Rung]) -> None:
+        taken = self.taken[name] = Taken(before=self.states[name])
+        record = self._rung(name, rungs[0], taken)
+        if _well(record) and len(rungs) > 1:
+            roles = record.host.get("roles")
+            protected = isinstance(roles, list) and bool(guard.PROTECTED & set(map(str, roles)))
+            try:
+                with self.guards.slot(name, protected) as self.slot:
+                    taken.checks = self._measured(name, "before")
+                    record = self._mend(name, rungs[1:], taken)
+            except TuneError as problem:
+                record = guard.refused(record, problem)
+        self._take(record)
 
-    def _evidence(self, name: str, taken: Taken) -> NodeRecord:
-        dest = self.fleet.handle.directory / f"evidence-{_file_name(name)}.tar.gz"
-        record = self._ask("recover_evidence", {name: {"dest": str(dest)}})[name]
-        found = mapping(report_of(record), "evidence")
-        taken.remote = text(found, "path", 500)
-        if dest.is_file():
-            dest.chmod(0o600)
-            if hashlib.sha256(dest.read_bytes()).hexdigest() == found.get("sha256"):
-                taken.evidence = dest
-        if record.outcome is Outcome.OK and taken.evidence is None:
-            self.fleet.progress.note(f"warning: {name}: the evidence could not be fetched; it lies on the node")
-        return record
-
-    def _release(self, name: str, taken: Taken) -> NodeRecord:
-        pods = self._pods(name)
-        fields: dict[str, Any] = {"first": dict(self.states[name].scan)}
-        if pods is not None:
-            fields["pod_ips"] = list(pods.ips)
-        self.fleet.handle.event("release", node=name)  # before the node is touched
-        self.fleet.progress.note(f"{name}: a second scan, {self.limits.between:g} s after the first, then the release")
-        record = self._ask("recover_leases", {name: fields})[name]
-        counts = mapping(report_of(record), "released")
-        taken.counts = {str(key)[:20]: number(counts, key) or 0 for key in list(counts)[:10]}
-        return record
-
-    def _verified(self, name: str, record: NodeRecord, taken: Taken) -> NodeRecord:
-        """Look again and compare; a row that is worse than before makes the node's outcome ``failed``."""
+    def _mend(self, name: str, rungs: Sequence[Rung], taken: Taken) -> NodeRecord:
+        """Take one rung after the other, and look again after each, until none of them would help any more."""
         before = self.states[name]
-        later = self.look([name], settle=True)[name]
-        if later.error is not None and not report_of(later):
-            return record.model_copy(update={"outcome": Outcome.FAILED, "error": later.error})
+        done: list[NodeRecord] = []
+        for position, rung in enumerate(rungs):
+            if position and rung.number not in {finding.rung for finding in ladder.findings(self.states[name])}:
+                continue
+            self.slot.check()
+            done.append(self._rung(name, rung, taken))
+            if not _well(done[-1]):
+                break
+            later = self.look([name], settle=True)[name]
+            if later.error is not None and not report_of(later):
+                done.append(later.model_copy(update={"outcome": Outcome.FAILED}))
+                break
+        record = combined(done)
+        return self._verified(name, before, record, taken) if _well(record) else record
+
+    def _measured(self, name: str, when: str) -> list[matrix.Check]:
+        if self.matrix is None:
+            return []
+        self.fleet.progress.note(f"{name}: pods of ours measure what its pods reach, {when}")
+        return self.matrix.measure(name, when)
+
+    def _rung(self, name: str, rung: Rung, taken: Taken) -> NodeRecord:
+        taken.rungs.append(rung)
+        self.fleet.handle.event("rung", node=name, number=rung.number)  # before the node is touched
+        return rung.take(self, name, taken)
+
+    def _verified(self, name: str, before: NodeState, record: NodeRecord, taken: Taken) -> NodeRecord:
+        """Compare before and after; a row that is not as it should be makes the node's outcome ``failed``."""
         taken.after = self.states[name]
         taken.rows = verify.compare(before, taken.after)
+        taken.rows += matrix.compared(taken.checks, self._measured(name, "after"))
         bad = verify.broken(taken.rows)
         self.fleet.handle.event("compared", node=name, rows=[vars(row) for row in taken.rows])
         if not bad:
             return record
         error = ErrorRecord(
-            what="the node is not as it should be after the release",
+            what="the node is not as it should be after the recovery",
             why="; ".join(f"{row.what}: {row.after}" for row in bad),
             next=f"tune-nodes recover undo {self.fleet.record.id}, and look at the evidence",
             code="not-verified",
@@ -226,16 +261,44 @@ class Recovery:
     # -- undo --------------------------------------------------------------------------------------------------
 
     def undo(self, names: Sequence[str], run: str) -> None:
-        """Bring back what a run released on these nodes, all at once: nothing is taken from anybody."""
+        """Take back what a run did on these nodes, the highest rung first."""
         self.fleet.progress.phase(f"undo {run}", len(names))
-        for record in self._ask("recover_leases", {name: {"undo": run} for name in names}).values():
-            never = record.error is not None and record.error.code == "unknown"  # the run never got to this node
-            self._take(record.model_copy(update={"outcome": Outcome.OK, "error": None}) if never else record)
+        done: dict[str, list[NodeRecord]] = {name: [] for name in names}
+        for rung in reversed(ladder.RUNGS):
+            left = [name for name in names if all(map(_well, done[name]))]
+            for name, record in (rung.undo(self, left, run) if rung.undo and left else {}).items():
+                never = record.error is not None and record.error.code == "unknown"  # the run never got there
+                done[name].append(record.model_copy(update={"outcome": Outcome.OK, "error": None}) if never else record)
+        for records in done.values():
+            self._take(combined(records))
+
+
+def _well(record: NodeRecord) -> bool:
+    return record.outcome in (Outcome.OK, Outcome.CHANGED)
+
+
+def combined(records: Sequence[NodeRecord]) -> NodeRecord:
+    """Return one record for what was done on a node in several steps: the last one's, with what the others changed."""
+    last = records[-1]
+    reports: dict[str, Any] = {}
+    for record in records:
+        reports |= report_of(record)
+    changed = last.outcome is Outcome.OK and any(record.outcome is Outcome.CHANGED for record in records)
+    return last.model_copy(
+        update={
+            "outcome": Outcome.CHANGED if changed else last.outcome,
+            "host": {**last.host, KEY: reports},
+            "changes": [change for record in records for change in record.changes],
+            "warnings": list(dict.fromkeys(warning for record in records for warning in record.warnings)),
+        }
+    )
 
 
 def _refused(record: NodeRecord, state: NodeState) -> NodeRecord:
     """Return a look's record, as refused where something is wrong and nothing may be released."""
     if record.error is not None or not state.refusals:
+        return record
+    if any(finding.rung is not None for finding in ladder.findings(state)):
         return record
     if state.networks and not (state.stale or state.exhausted or state.sandboxes is None):
         return record

@@ -75,6 +75,29 @@ class Refusal:
 
 
 @dataclass(frozen=True)
+class Fault:
+    """Something wrong with a node's CNI, as the node judged it. ``rung``: the number of the one that helps."""
+
+    code: str
+    what: str
+    why: str = ""
+    next: str = ""
+    rung: int | None = None
+
+
+@dataclass(frozen=True)
+class Orphan:
+    """A thing of a CNI that nobody uses, as the node judged it. ``refused``: why it stays, "" where it may go."""
+
+    id: str
+    kind: str
+    name: str
+    owner: str
+    refused: str = ""
+    proof: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Ping:
     """One echo request from the node to one of its pods."""
 
@@ -112,6 +135,8 @@ class NodeState:
     sandboxes: int | None = None
     networks: tuple[NetworkState, ...] = ()
     refusals: tuple[Refusal, ...] = ()
+    faults: tuple[Fault, ...] = ()
+    orphans: tuple[Orphan, ...] = ()
     not_checked: tuple[str, ...] = ()
     pings: tuple[Ping, ...] = ()
     scan: Mapping[str, Any] = field(default_factory=dict)
@@ -154,7 +179,16 @@ def state_of(record: NodeRecord, waiting: int | None = None) -> NodeState:
             Refusal(*(text(row, part, 500) for part in ("code", "what", "why", "next")))
             for row in rows(report, "refusals")
         ),
-        not_checked=texts(report, "not_checked"),
+        faults=tuple(
+            Fault(**{part: text(row, part, 500) for part in ("code", "what", "why", "next")}, rung=number(row, "rung"))
+            for row in rows(report, "faults")
+        ),
+        orphans=tuple(_orphan(row) for row in rows(report, "orphans")),
+        not_checked=tuple(
+            sentence
+            for key in ("not_checked", "orphans_not_checked", "faults_not_checked")
+            for sentence in texts(report, key)
+        ),
         pings=tuple(
             Ping(text(row, "ip", 60), text(row, "pod"), row.get("ok") is True, text(row, "detail"))
             for row in rows(report, "pings")
@@ -162,6 +196,11 @@ def state_of(record: NodeRecord, waiting: int | None = None) -> NodeState:
         scan=mapping(report, "scan"),
         waiting=waiting,
     )
+
+
+def _orphan(row: Mapping[str, Any]) -> Orphan:
+    told = {part: text(row, part) for part in ("id", "kind", "name", "owner", "refused")}
+    return Orphan(**told, proof=texts(row, "proof"))
 
 
 def _network(row: Mapping[str, Any]) -> NetworkState:

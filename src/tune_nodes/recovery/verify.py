@@ -39,9 +39,17 @@ def compare(before: NodeState, after: NodeState) -> list[Row]:
                 None if now.free is None else now.free > 0,
             ),
         ]
-    found.append(Row("sandboxes", _shown(before.sandboxes), _shown(after.sandboxes), after.sandboxes is not None))
+    counted = after.sandboxes is not None or (before.sandboxes is None and not before.networks)
+    found.append(Row("sandboxes", _shown(before.sandboxes), _shown(after.sandboxes), counted))
     found.append(_pings(before, after))
-    found.append(Row("a new pod gets a network", _possible(before), _possible(after), _possible(after) == "yes"))
+    possible = {"yes": True, "no": False}.get(_possible(after))
+    found.append(Row("a new pod gets a network", _possible(before), _possible(after), possible))
+    wrong, still = (_mendable(state) for state in (before, after))
+    if wrong or still:
+        found.append(Row("faults that a rung mends", str(wrong), str(still), still < wrong or still == 0))
+    if before.orphans:
+        going, left = ([one for one in state.orphans if not one.refused] for state in (before, after))
+        found.append(Row("leftovers of other CNIs", str(len(going)), str(len(left)), len(left) == 0 or not going))
     if before.waiting is not None or after.waiting is not None:
         less = after.waiting is not None and after.waiting <= (before.waiting or 0)
         found.append(Row("pods that wait for one", _shown(before.waiting), _shown(after.waiting), less))
@@ -58,6 +66,10 @@ def _of(free: int | None, usable: int | None) -> str:
 
 def _shown(value: int | None) -> str:
     return "not known" if value is None else str(value)
+
+
+def _mendable(state: NodeState) -> int:
+    return sum(fault.rung is not None for fault in state.faults)
 
 
 def _possible(state: NodeState) -> str:

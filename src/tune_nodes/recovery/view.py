@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from tune_nodes.cluster import objects
+from tune_nodes.cluster.call import Call
 from tune_nodes.cluster.client import Cluster
 from tune_nodes.cluster.drain import pods_on
+from tune_nodes.recovery import facts, peers
 
 #: Phases in which a pod's addresses are nobody's any more, though they still stand in its status.
 OVER = ("Succeeded", "Failed")
@@ -58,12 +60,43 @@ class View:
     """
 
     def __init__(self, cluster: Cluster, nodes: Mapping[str, str]) -> None:
-        self._cluster = cluster
+        self.cluster = cluster
         self._nodes = nodes
+        self._places: dict[str, list[str]] = {}
+        self._peers: list[dict[str, Any]] = []
+
+    def node_of(self, name: str) -> str:
+        """Return the name of a node's Node object."""
+        return self._nodes[name]
 
     def pods(self, name: str) -> PodsOfNode:
         """Return a node's pods. Raises ClusterError."""
-        return read(pods_on(self._cluster.api, self._nodes[name]))
+        return read(pods_on(self.cluster.api, self._nodes[name]))
+
+    def facts(self, name: str) -> dict[str, Any]:
+        """Return the cluster's part of a request: ``agents``, ``pod_cidrs``, ``node_ips``, ``own``, ``peers``.
+
+        Raises:
+            ClusterError: the API server does not say.
+        """
+        node, api = self._nodes[name], self.cluster.api
+        if not self._places:  # once, until forget(): a list of 5,000 nodes is 70 MB
+            self._peers.clear()
+            self._places = facts.places_of(self._noted(api.items(Call("list", "nodes"))))
+        pods = pods_on(api, node)
+        own = {**peers.peer_of(api.get(Call("get", "nodes", name=node))), "unready": peers.unready_of(pods)}
+        others = [peer for peer in self._peers if peer["name"] != node and peer["public_ip"]]
+        return {"agents": facts.agents_of(pods), **self._places, "own": own, "peers": others[: peers.MOST]}
+
+    def _noted(self, nodes: Iterable[Mapping[str, Any]]) -> Iterable[Mapping[str, Any]]:
+        """Pass Node objects on, and keep what they say of their Flannel."""
+        for node in nodes:
+            self._peers.append(peers.peer_of(node))
+            yield node
+
+    def forget(self) -> None:
+        """Ask for all nodes again with the next request: one of them has changed."""
+        self._places = {}
 
     def settle(self, name: str, limit: float, stopped: Callable[[], bool]) -> PodsOfNode:
         """Return a node's pods once none of them waits for a network, or as they are after ``limit`` seconds."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.tune.nodes.plugins.module_utils.cni import calls
+from ansible_collections.tune.nodes.plugins.module_utils.cni.orphans.read import SAVES
 from ansible_collections.tune.nodes.plugins.module_utils.cni.plan import Limits
 
 CAPTURED = Path(__file__).parents[2] / "fixtures/cni/flannel-containerd-1.6"
@@ -111,6 +112,8 @@ def make(directory: Path) -> Node:
     node.bin.mkdir()
     for plugin in ("flannel", "portmap"):
         node.program(plugin, "exit 0", root / "opt/cni/bin")
+    for program in ("ip", "nft", "ipset", "bpftool", *(row[0] for row in SAVES)):
+        node.program(program, "exit 0")  # a node without leftovers; never this machine's own
     node.crictl()
     return node
 

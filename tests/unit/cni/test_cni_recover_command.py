@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from ansible_collections.tune.nodes.plugins.module_utils.cni import calls
 from ansible_collections.tune.nodes.plugins.module_utils.cni.answers import fields_of
+from ansible_collections.tune.nodes.plugins.module_utils.cni.orphans import calls as orphans
+from ansible_collections.tune.nodes.plugins.module_utils.cni.rebuild import verbs as rebuild
 from ansible_collections.tune.nodes.plugins.module_utils.errors import NodeError
 from cni_node import LIVE, Node, make
 
@@ -57,6 +59,12 @@ class Fleet:
             result = calls.gather(ask)
             packed = Path(ask.root + result["cni"]["evidence"]["path"]).read_bytes()
             Path(params["dest"]).write_bytes(packed)
+        elif playbook == "recover_rebuild.yml":
+            result = rebuild.carry_out(rebuild.Asked(params["step"], params["run"], root=ask.root))
+        elif playbook == "recover_orphans.yml":
+            wanted = orphans.asked(params)
+            wanted.root = ask.root
+            result = orphans.bring_back(wanted) if wanted.undo else orphans.drop(wanted)
         else:
             result = calls.bring_back(ask) if ask.undo else calls.drop(ask, sleep=lambda _seconds: None)
         found = fields_of(result)["tune_nodes"]
@@ -174,7 +182,7 @@ def test_an_unreachable_node_is_named(sh: Shell) -> None:
     [
         (["--nodes", "w9"], "w9 is no node of this inventory"),
         (["--nodes", "all"], "all is no node of this inventory"),
-        (["--nodes", "w1", "--rung", "3"], "there is no rung 3"),
+        (["--nodes", "w1", "--rung", "9"], "there is no rung 9"),
         (["--nodes", "w1", "--grace", "soon"], "--grace cannot be 'soon'"),
     ],
 )

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tune_nodes.errors import UsageError
 from tune_nodes.recovery import guard, ladder, verify
 from tune_nodes.recovery.run import Limits, _file_name, chosen
-from tune_nodes.recovery.state import NetworkState, NodeState, Ping, Refusal, state_of
+from tune_nodes.recovery.state import Fault, NetworkState, NodeState, Ping, Refusal, state_of
 from tune_nodes.recovery.view import PodsOfNode, read
 from tune_nodes.runs.models import NodeRecord, Outcome
 
@@ -23,6 +23,7 @@ WELL = NodeState("n1", "flannel", CONF, "cbr0", "cbr0", network_ready=True, sand
 REFUSED = (
     Refusal("cri", "the container runtime does not answer", "connection refused", "systemctl status containerd"),
 )
+NO_PLUGIN = Fault("no-plugin", "plugins are missing: portmap", "", "the package or image that brings them")
 SILENT = (Ping("10.244.1.3", "shop/cart-0", False, "no answer"),)
 
 
@@ -54,7 +55,7 @@ def test_rungs(state: NodeState, wanted: int | None, rungs: list[int]) -> None:
         (replace(WELL, networks=(SOME,)), ["10 of the 15 leases of cbr0 are stale"]),
         (replace(WELL, refusals=REFUSED), ["the container runtime does not answer"]),
         (replace(WELL, network_ready=False, reason="cni plugin not initialized"), ["not ready: cni plugin not init"]),
-        (replace(WELL, missing=("portmap",)), ["plugins are missing: portmap"]),
+        (replace(WELL, faults=(NO_PLUGIN,)), ["plugins are missing: portmap"]),
         (replace(WELL, loaded="multus"), ["the runtime has multus in use, but the first configuration is"]),
         (replace(WELL, leftovers=("files of cilium: /var/lib/cilium",)), ["files of cilium"]),
         (replace(WELL, pings=SILENT), ["the pod shop/cart-0 (10.244.1.3) does not answer the node"]),

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What Flannel has made of this node: its subnet, its tunnel's MAC, its bridge, its ways to other nodes. Reads only.
+
+A node of Flannel sends to the pods of another through its tunnel device: the route names the first address of that
+node's podCIDR, the neighbour entry of that address names the other tunnel's MAC, and the forwarding entry of that MAC
+names the other node (flannel-io/flannel, pkg/backend/vxlan).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass, field
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+
+from ..errors import NodeError
+from ..host import Host, read_text
+from . import command, leases
+from .command import Run
+
+BRIDGE = "cni0"
+LIMIT = 10.0  # seconds for one program
+_MOST = 10000
+_TUNNEL = re.compile(r"flannel\.[0-9]+\Z")
+
+
+@dataclass
+class Seen:
+    """What was read.
+
+    Attributes:
+        subnets: what subnet.env gives this node, as addresses with a prefix length; empty where it does not.
+        env: whether there is a subnet.env.
+        tunnel, mac: the VXLAN device and its address; "" where there is none.
+        bridge: IPv4 addresses of cni0 with their prefix lengths; None where there is no such bridge.
+        ports: what hangs on it.
+        neighbours: address -> MAC of the tunnel's neighbour entries.
+        forwarding: MAC -> nodes' addresses in the tunnel's forwarding entries; None where they could not be read.
+        routes: network -> (gateway, device).
+        unread: sentences about what could not be read.
+    """
+
+    subnets: List[str] = field(default_factory=list)
+    env: bool = False
+    tunnel: str = ""
+    mac: str = ""
+    bridge: Optional[List[str]] = None
+    ports: List[str] = field(default_factory=list)
+    neighbours: Optional[Dict[str, str]] = None
+    forwarding: Optional[Dict[str, List[str]]] = None
+    routes: Optional[Dict[str, Tuple[str, str]]] = None
+    unread: List[str] = field(default_factory=list)
+
+
+def rows(text: str) -> List[Mapping[str, Any]]:
+    """Return the mappings of a JSON list, [] for anything else (pure)."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return []
+    return [row for row in found[:_MOST] if isinstance(row, dict)] if isinstance(found, list) else []
+
+
+def _text(row: Mapping[str, Any], key: str) -> str:
+    value = row.get(key)
+    return value[:64] if isinstance(value, str) else ""
+
+
+def parse_neighbours(text: str) -> Dict[str, str]:
+    """Return address -> MAC of ``ip -j neigh`` (pure)."""
+    return {_text(row, "dst"): _text(row, "lladdr").lower() for row in rows(text) if _text(row, "lladdr")}
+
+
+def parse_forwarding(text: str) -> Dict[str, List[str]]:
+    """Return MAC -> addresses of ``bridge -j fdb`` (pure)."""
+    found: Dict[str, List[str]] = {}
+    for row in rows(text):
+        if _text(row, "mac") and _text(row, "dst"):
+            found.setdefault(_text(row, "mac").lower(), []).append(_text(row, "dst"))
+    return found
+
+
+def parse_routes(text: str) -> Dict[str, Tuple[str, str]]:
+    """Return network -> (gateway, device) of ``ip -j route`` (pure)."""
+    return {_text(row, "dst"): (_text(row, "gateway"), _text(row, "dev")) for row in rows(text) if _text(row, "dst")}
+
+
+def parse_addresses(text: str) -> List[str]:
+    """Return a device's global addresses with their prefix lengths, of ``ip -j addr`` (pure)."""
+    found = []
+    for link in rows(text):
+        told = link.get("addr_info")
+        for row in told if isinstance(told, list) else []:
+            if isinstance(row, dict) and row.get("scope") == "global" and isinstance(row.get("prefixlen"), int):
+                found.append("%s/%d" % (_text(row, "local"), row["prefixlen"]))
+    return found
+
+
+class _Reader:
+    def __init__(self, run: Run, seen: Seen) -> None:
+        self.run, self.seen = run, seen
+
+    def ask(self, *argv: str) -> Optional[str]:
+        """Return what a program prints, None where it does not answer: what it would have said is not known."""
+        try:
+            done = self.run(list(argv), LIMIT)
+        except NodeError as exc:
+            self.seen.unread.append(str(exc)[:200])
+            return None
+        if done.code:
+            self.seen.unread.append("%s: %s" % (" ".join(argv[:4]), done.said[:200]))
+            return None
+        return done.out.decode("utf-8", "replace")
+
+
+def tunnel_of(links: Sequence[str], vni: Optional[int]) -> str:
+    """Return the name of Flannel's VXLAN device, "" where it is not there or which one it is cannot be told (pure).
+
+    Args:
+        vni: the number that flanneld wrote to the API (backend-data); None where it is not known.
+    """
+    found = [name for name in links if _TUNNEL.match(name)]
+    if vni is not None:
+        return next((name for name in found if name == "flannel.%d" % vni), "")
+    return found[0] if len(found) == 1 else ""
+
+
+def observe(host: Host, run: Run = command.run, vni: Optional[int] = None) -> Seen:
+    """Return what Flannel has made of this node; ``vni`` as for :func:`tunnel_of`."""
+    seen = Seen()
+    env = leases.read_env(host)
+    seen.env = bool(env)
+    seen.subnets = [env[key] for key in ("FLANNEL_SUBNET", "FLANNEL_IPV6_SUBNET") if env.get(key)]
+    links = _listed(host.path("sys/class/net"))
+    reader = _Reader(run, seen)
+    seen.tunnel = tunnel_of(links, vni)
+    if seen.tunnel:
+        seen.mac = (read_text(host.path("sys/class/net", seen.tunnel, "address")) or "").strip().lower()
+        shown = reader.ask("ip", "-j", "neigh", "show", "dev", seen.tunnel)
+        seen.neighbours = None if shown is None else parse_neighbours(shown)
+        shown = reader.ask("bridge", "-j", "fdb", "show", "dev", seen.tunnel)
+        seen.forwarding = None if shown is None else parse_forwarding(shown)
+    if BRIDGE in links:
+        shown = reader.ask("ip", "-j", "-4", "addr", "show", "dev", BRIDGE)
+        seen.bridge = None if shown is None else parse_addresses(shown)
+        seen.ports = _listed(host.path("sys/class/net", BRIDGE, "brif"))
+    shown = reader.ask("ip", "-j", "route")
+    seen.routes = None if shown is None else parse_routes(shown)
+    return seen
+
+
+def _listed(path: str) -> List[str]:
+    try:
+        return sorted(os.listdir(path))
+    except OSError:
+        return []
