@@ -27,10 +27,14 @@ def needs(item: pytest.Item, fixture: str) -> bool:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark all tests of this lane, and put those with Cilium last: there is one cluster at a time."""
+    """Mark all tests of this lane by their cluster, and put those with Cilium last.
+
+    A process has one cluster at a time. Of two (`-n 2 --dist loadgroup`), each has one of the clusters.
+    """
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.kind)
+            item.add_marker(pytest.mark.xdist_group("cilium" if needs(item, "cilium_cluster") else "flannel"))
             if item.get_closest_marker("timeout") is None:
                 item.add_marker(pytest.mark.timeout(FUNCTION_LIMIT, func_only=True))
     items.sort(key=lambda item: needs(item, "cilium_cluster"))
@@ -58,7 +62,7 @@ def kind_lane() -> None:
 
 
 class OneCluster:
-    """The session's clusters, of which one is up at a time: two do not fit on a small machine."""
+    """The clusters of a process, of which one is up at a time."""
 
     def __init__(self) -> None:
         self._bed = Bed(Cache(), INVENTORIES)

@@ -36,7 +36,11 @@ def show_plan(printer: Printer, run: Recovery, todo: Sequence[str], wanted: int 
         above = ladder.beyond(state, wanted)
         for rung in above:
             printer.line(f"  R{rung.number} {rung.title} would help: --rung {rung.number}; risk: {rung.risk}")
-        if not rungs and not above:
+        if ladder.asks_for_reboot(state):
+            printer.line(
+                f"  R{ladder.REBOOT} reboot or replace the node: asked for, never done here; risk: its pods end"
+            )
+        elif not rungs and not above:
             printer.line("  nothing is to be done" if not found else "  no rung helps")
 
 
@@ -99,7 +103,7 @@ def document(run: Recovery) -> dict[str, Any]:
     found = run.fleet.record.model_dump(mode="json", by_alias=True)
     found["recovery"] = {
         name: {
-            "findings": [{"what": one.what, "next": one.next} for one in ladder.findings(state)],
+            "findings": [{"what": one.what, "next": one.next, "rung": one.rung} for one in ladder.findings(state)],
             "rungs": [rung.number for rung in run.taken[name].rungs] if name in run.taken else [],
             "released": dict(run.taken[name].counts) if name in run.taken else {},
             "compared": [vars(row) for row in run.taken[name].rows] if name in run.taken else [],

@@ -6,13 +6,15 @@ from dataclasses import dataclass
 
 from tune_nodes.recovery.rung import Rung
 from tune_nodes.recovery.rungs import agent, evidence, leases, orphans, rebuild
-from tune_nodes.recovery.state import NodeState
+from tune_nodes.recovery.state import Fault, NodeState
 
 #: Every rung there is, lowest first.
 RUNGS = (evidence.RUNG, agent.RUNG, leases.RUNG, orphans.RUNG, rebuild.RUNG)
 EVIDENCE = evidence.RUNG
 #: Without --rung no rung above this one is taken: those stop pods that work.
 UNASKED = 3
+#: R5, the reboot or replacement of a node: it is asked for, with the reason, and never done.
+REBOOT = orphans.REBOOT
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ def findings(state: NodeState) -> list[Finding]:
     found += [Finding(refusal.what, refusal.next or refusal.why) for refusal in state.refusals]
     found += _configuration(state)
     found += [Finding(what, then, rung) for what, then, rung in orphans.findings(state)]
-    found += [Finding(fault.what, fault.next or fault.why, fault.rung) for fault in state.faults]
+    found += [Finding(fault.what, fault.next or fault.why, _mends(fault, state)) for fault in state.faults]
     found += [
         Finding(f"the pod {ping.pod} ({ping.ip}) does not answer the node: {ping.detail}", _POD)
         for ping in state.pings
@@ -60,6 +62,13 @@ def findings(state: NodeState) -> list[Finding]:
 _POD = "whether the pod drops pings (a policy), else its route and neighbour entry in the evidence"
 _LEFTOVER = "whether that CNI is still wanted; it is left as it is"
 _WAITING = "the pod's events: kubectl describe pod; and the agent's log on this node"
+
+
+def _mends(fault: Fault, state: NodeState) -> int | None:
+    """Return the rung that mends a fault; R3 only where there is something that it may remove."""
+    if fault.rung == orphans.NUMBER and not any(not one.refused for one in state.orphans):
+        return None
+    return fault.rung
 
 
 def _exhausted(state: NodeState) -> str:
@@ -104,3 +113,8 @@ def beyond(state: NodeState, wanted: int | None = None) -> list[Rung]:
     most = UNASKED if wanted is None else wanted
     helps = {finding.rung for finding in findings(state)}
     return [rung for rung in RUNGS if rung.number > most and rung.number in helps]
+
+
+def asks_for_reboot(state: NodeState) -> bool:
+    """Return whether something is wrong that only a reboot or another machine takes away (R5)."""
+    return any(finding.rung == REBOOT for finding in findings(state))

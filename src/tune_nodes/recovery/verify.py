@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from tune_nodes.recovery.state import NodeState
@@ -20,8 +21,8 @@ class Row:
     good: bool | None = None
 
 
-def compare(before: NodeState, after: NodeState) -> list[Row]:
-    """Return the rows of the table, in a fixed order."""
+def compare(before: NodeState, after: NodeState, rungs: Collection[int] = ()) -> list[Row]:
+    """Return the rows of the table, in a fixed order; ``rungs``: the numbers of those that were taken in between."""
     found = []
     later = {network.name: network for network in after.networks}
     for network in before.networks:
@@ -44,9 +45,9 @@ def compare(before: NodeState, after: NodeState) -> list[Row]:
     found.append(_pings(before, after))
     possible = {"yes": True, "no": False}.get(_possible(after))
     found.append(Row("a new pod gets a network", _possible(before), _possible(after), possible))
-    wrong, still = (_mendable(state) for state in (before, after))
+    wrong, still = (sum(fault.rung in rungs for fault in state.faults) for state in (before, after))
     if wrong or still:
-        found.append(Row("faults that a rung mends", str(wrong), str(still), still < wrong or still == 0))
+        found.append(Row("faults to be mended", str(wrong), str(still), still == 0))
     if before.orphans:
         going, left = ([one for one in state.orphans if not one.refused] for state in (before, after))
         found.append(Row("leftovers of other CNIs", str(len(going)), str(len(left)), len(left) == 0 or not going))
@@ -66,10 +67,6 @@ def _of(free: int | None, usable: int | None) -> str:
 
 def _shown(value: int | None) -> str:
     return "not known" if value is None else str(value)
-
-
-def _mendable(state: NodeState) -> int:
-    return sum(fault.rung is not None for fault in state.faults)
 
 
 def _possible(state: NodeState) -> str:

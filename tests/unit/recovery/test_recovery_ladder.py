@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tune_nodes.errors import UsageError
 from tune_nodes.recovery import guard, ladder, verify
 from tune_nodes.recovery.run import Limits, _file_name, chosen
-from tune_nodes.recovery.state import Fault, NetworkState, NodeState, Ping, Refusal, state_of
+from tune_nodes.recovery.state import Fault, NetworkState, NodeState, Orphan, Ping, Refusal, state_of
 from tune_nodes.recovery.view import PodsOfNode, read
 from tune_nodes.runs.models import NodeRecord, Outcome
 
@@ -24,6 +24,12 @@ REFUSED = (
     Refusal("cri", "the container runtime does not answer", "connection refused", "systemctl status containerd"),
 )
 NO_PLUGIN = Fault("no-plugin", "plugins are missing: portmap", "", "the package or image that brings them")
+HIJACKED = Fault("hijacked", "05-cilium.conflist comes before 10-flannel.conflist", rung=3)
+IN_KERNEL = "its programs are in the kernel"
+HELD = (
+    Orphan("1", "file", "05-cilium.conflist", "cilium", refused="cilium has left BPF programs"),
+    Orphan("2", "bpf", "cil_from_netdev", "cilium", refused=IN_KERNEL),
+)
 SILENT = (Ping("10.244.1.3", "shop/cart-0", False, "no answer"),)
 
 
@@ -101,6 +107,32 @@ def test_names_are_the_inventorys_or_refused() -> None:
     for names in (["a*"], ["all"], ["A"], [""], []):
         with pytest.raises(UsageError):
             chosen(names, ["a", "b"])
+
+
+def test_r3_mends_only_what_it_may_remove_and_a_reboot_is_asked_for_with_the_reason() -> None:
+    state = replace(WELL, faults=(HIJACKED,), orphans=(replace(HELD[0], refused=""),))
+    assert [rung.number for rung in ladder.climb(state)] == [0, 3] and not ladder.asks_for_reboot(state)
+    state = replace(WELL, faults=(HIJACKED,), orphans=HELD)
+    assert ladder.climb(state) == [] and ladder.beyond(state) == []
+    assert ladder.asks_for_reboot(state)
+    assert any(IN_KERNEL in finding.what for finding in ladder.findings(state))
+
+
+@pytest.mark.parametrize(
+    ("rungs", "before", "after", "row"),
+    [
+        ([0, 1], [1], [], ("1", "0", True)),
+        ([0, 1], [1, 1], [1], ("2", "1", False)),
+        ([0, 1], [], [1], ("0", "1", False)),
+        ([0, 2], [4, None], [4, None], None),  # what a higher rung would mend says nothing of the lower one
+    ],
+)
+def test_a_fault_that_a_rung_was_to_mend_is_gone_or_the_node_failed(
+    rungs: list[int], before: list[int | None], after: list[int | None], row: tuple[str, str, bool] | None
+) -> None:
+    states = [replace(WELL, faults=tuple(replace(HIJACKED, rung=rung) for rung in one)) for one in (before, after)]
+    found = [one for one in verify.compare(states[0], states[1], rungs) if one.what == "faults to be mended"]
+    assert [(one.before, one.after, one.good) for one in found] == ([row] if row else [])
 
 
 def test_control_plane_nodes_come_last() -> None:

@@ -1,0 +1,125 @@
+"""Cilium's DaemonSet is gone, its datapath is left, Flannel takes its place: said with proof, and nothing is cut loose.
+
+What is counted is read by kubectl, bpftool's file system, ip and ls on the node, never by the code under test.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from kindbed.cluster import manifest
+
+from tune_nodes.collection import environment
+
+if TYPE_CHECKING:
+    from kindbed.cluster import Cluster
+
+pytestmark = [pytest.mark.kind, pytest.mark.timeout(500, func_only=True)]
+
+SOURCE = Path(__file__).resolve().parents[2] / "src"
+CONFS = "/etc/cni/net.d"
+LEFT = f"ls /sys/fs/bpf/cilium {CONFS}/05-cilium.conflist; ip -o link show cilium_host; iptables-save | grep -c CILIUM_"
+
+
+@dataclass
+class Bed:
+    """A cluster whose Cilium is taken away and put back."""
+
+    cluster: Cluster
+    worker: str
+    directory: Path
+
+    def look(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run ``tune-nodes recover cni`` on the worker."""
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(("ANSIBLE_", "TUNE_NODES_"))}
+        ours = {
+            "PYTHONPATH": str(SOURCE),
+            "XDG_CONFIG_HOME": str(self.directory / "config"),
+            "ANSIBLE_CONFIG": str(self.directory / "ansible.cfg"),
+            "ANSIBLE_PIPELINING": "True",
+            "TUNE_NODES_STATE_DIR": str(self.directory / "state"),
+            "COLUMNS": "300",
+        }
+        argv = [sys.executable, "-m", "tune_nodes.cli.main", "recover", "cni", "-i", str(self.cluster.hosts)]
+        return subprocess.run(
+            [*argv, "--nodes", self.worker, *words],
+            env={**kept, **environment(), **ours},
+            capture_output=True,
+            text=True,
+            timeout=200,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+
+    def left(self) -> str:
+        """Return what the worker's programs show of Cilium."""
+        return self.cluster.ssh(self.worker, LEFT).stdout
+
+    def agents(self, namespace: str, label: str) -> list[dict[str, Any]]:
+        """Return an agent's pods on the worker."""
+        where = f"spec.nodeName={self.worker}"
+        told = self.cluster.kubectl(
+            "-n", namespace, "get", "pods", "-l", label, "--field-selector", where, "-o", "json"
+        )
+        return list(json.loads(told)["items"])
+
+
+def wait_for(condition: Callable[[], bool], problem: str, limit: float = 90) -> None:
+    """Wait for a condition; the test fails where it does not come true."""
+    until = time.monotonic() + limit
+    while not condition():
+        assert time.monotonic() < until, problem
+        time.sleep(0.5)
+
+
+@pytest.fixture
+def bed(cilium_cluster: Cluster, tmp_path: Path) -> Iterator[Bed]:
+    """A cluster without Cilium's agents; they are there again afterwards, and what Flannel made is not."""
+    worker = next(name for name in sorted(cilium_cluster.nodes) if not name.endswith("control-plane"))
+    found = Bed(cilium_cluster, worker, tmp_path)
+    (tmp_path / "ansible.cfg").write_text("[defaults]\n")
+    delete = ["delete", "--ignore-not-found", "-f", "-"]
+    try:
+        cilium_cluster.kubectl("-n", "kube-system", "delete", "daemonset", "cilium", "--timeout=90s", timeout=100)
+        wait_for(lambda: not found.agents("kube-system", "k8s-app=cilium"), "the agent does not end")
+        yield found
+    finally:
+        cilium_cluster.kubectl(*delete, input=manifest("flannel"), timeout=120)
+        for node in cilium_cluster.nodes:
+            script = f"rm -rf {CONFS}/10-flannel.conflist /run/flannel /var/lib/tune-nodes/evidence"
+            cilium_cluster.ssh(node, f"{script}; ip link del flannel.1; ip link del cni0; true")
+        cilium_cluster.kubectl("apply", "-f", "-", input=manifest("cilium"))
+        cilium_cluster.wait_ready()
+
+
+def test_what_cilium_left_is_named_with_proof_and_a_reboot_is_asked_for(bed: Bed) -> None:
+    before = bed.left()
+    assert "cilium_host" in before
+    said = bed.look("--check").stdout
+    assert "cilium is configured, but its agent has no pod on this node" in said, said
+    bed.cluster.kubectl("apply", "-f", "-", input=manifest("flannel"))
+    wait_for(lambda: "10-flannel.conflist" in bed.cluster.ssh(bed.worker, "ls", CONFS).stdout, "no Flannel", 120)
+    done = bed.look("--check")
+    said = " ".join(done.stdout.split())
+    assert "05-cilium.conflist comes before 10-flannel.conflist" in said, said
+    assert "left by cilium" in said and "its BPF programs are in the kernel" in said, said
+    assert "a reboot of this node, once its pods are moved away" in said, said
+    assert "R5 reboot or replace the node: asked for, never done here" in said, said
+    done = bed.look("--yes", "-o", "json")
+    document = json.loads(done.stdout)
+    assert document["recovery"][bed.worker]["rungs"] == []
+    assert 5 in [finding["rung"] for finding in document["recovery"][bed.worker]["findings"]]
+    kept = bed.directory / "state/runs" / document["id"] / f"cni-{bed.worker}-before.json"
+    rows = [row for row in json.loads(kept.read_text())["orphans"] if row["owner"] == "cilium"]
+    assert {"bpf", "link", "file", "chains"} <= {row["kind"] for row in rows}
+    assert all(row["proof"] and row["refused"] for row in rows)
+    assert bed.left() == before
