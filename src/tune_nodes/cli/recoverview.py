@@ -11,6 +11,7 @@ from tune_nodes.cli.planview import show_problems
 from tune_nodes.fleet.untrusted import one_line
 from tune_nodes.recovery import ladder
 from tune_nodes.recovery.run import Recovery, Taken
+from tune_nodes.recovery.rung import Rung
 from tune_nodes.recovery.state import NodeState, mapping, number, report_of
 from tune_nodes.runs.models import Outcome, RunRecord
 
@@ -23,25 +24,25 @@ def show_plan(printer: Printer, run: Recovery, todo: Sequence[str], wanted: int 
         if run.fleet.record.nodes[name].outcome in (Outcome.UNREACHABLE, Outcome.FAILED):
             continue
         printer.line(one_line(name) + ": " + _cni(state))
-        found = ladder.findings(state)
-        for finding in found:
+        for finding in ladder.findings(state):
             printer.line(f"  ! {finding.what}")
             if finding.next:
                 printer.line(f"    look at: {finding.next}")
         for sentence in state.not_checked:
             printer.line(f"  - not checked: {sentence}")
-        rungs = ladder.climb(state, wanted) if name in todo else []
-        for rung in rungs:
-            printer.line(f"  R{rung.number} {rung.title}; risk: {rung.risk}")
-        above = ladder.beyond(state, wanted)
-        for rung in above:
-            printer.line(f"  R{rung.number} {rung.title} would help: --rung {rung.number}; risk: {rung.risk}")
-        if ladder.asks_for_reboot(state):
-            printer.line(
-                f"  R{ladder.REBOOT} reboot or replace the node: asked for, never done here; risk: its pods end"
-            )
-        elif not rungs and not above:
-            printer.line("  nothing is to be done" if not found else "  no rung helps")
+        _show_rungs(printer, state, ladder.climb(state, wanted) if name in todo else [], wanted)
+
+
+def _show_rungs(printer: Printer, state: NodeState, rungs: Sequence[Rung], wanted: int | None) -> None:
+    for rung in rungs:
+        printer.line(f"  R{rung.number} {rung.title}; risk: {rung.risk}")
+    above = ladder.beyond(state, wanted)
+    for rung in above:
+        printer.line(f"  R{rung.number} {rung.title} would help: --rung {rung.number}; risk: {rung.risk}")
+    if ladder.asks_for_reboot(state):
+        printer.line(f"  R{ladder.REBOOT} reboot or replace the node: asked for, never done here")
+    elif not rungs and not above:
+        printer.line("  nothing is to be done" if not ladder.findings(state) else "  no rung helps")
 
 
 def _cni(state: NodeState) -> str:
