@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import foreign
 import pytest
 
 from tune_nodes.collection import environment
@@ -141,7 +142,8 @@ def bed(kind_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iter
         found.start("there", found.other)
         found.ready("there")
         found.node(f"mkdir -p {AWAY}")
-        yield found
+        with foreign.untouched(kind_cluster, worker):
+            yield found
     finally:
         kind_cluster.kubectl("delete", "namespace", NAMESPACE, "--timeout=90s", timeout=100)
         found.node(f"rm -rf {OURS}/quarantine {OURS}/evidence {AWAY}")

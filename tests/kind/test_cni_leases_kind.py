@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import foreign
 import pytest
 
 from tune_nodes.collection import environment
@@ -28,7 +29,6 @@ pytestmark = pytest.mark.kind
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 NAMESPACE = "cni-leases"
 LEASES = "/var/lib/cni/networks/cbr0"
-FOREIGN = "/var/lib/cni/networks/podman"
 OURS = "/var/lib/tune-nodes"
 IMAGE = "docker.io/tune-nodes-test/probe:1"
 
@@ -214,7 +214,7 @@ def wait_for(condition: Callable[[], bool], problem: str, limit: float = 40) -> 
 
 @pytest.fixture(scope="module")
 def bed(kind_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
-    """A worker with five pods of ours and a lease of podman's; all of it is gone afterwards."""
+    """A worker with five pods of ours, and what is somebody else's; all of it is gone afterwards."""
     worker = next(name for name in sorted(kind_cluster.nodes) if not name.endswith("control-plane"))
     found = Bed(kind_cluster, worker, tmp_path_factory.mktemp("cni"))
     (found.directory / "ansible.cfg").write_text("[defaults]\n")
@@ -223,22 +223,21 @@ def bed(kind_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iter
         for number in range(5):
             found.run_pod(f"live-{number}")
         found.pods = {f"live-{number}": found.ready(f"live-{number}") for number in range(5)}
-        found.node(f"mkdir -p {FOREIGN} && printf '0123456789ab\\r\\neth0' > {FOREIGN}/10.88.0.5")
-        found.node(f"touch -d '3 days ago' {FOREIGN}/10.88.0.5")
-        yield found
+        with foreign.untouched(kind_cluster, worker):
+            yield found
     finally:
         kind_cluster.kubectl("delete", "namespace", NAMESPACE, "--timeout=90s", timeout=100)
-        found.node(f"rm -rf {FOREIGN} {OURS}/quarantine {OURS}/evidence")
+        found.node(f"rm -rf {OURS}/quarantine {OURS}/evidence")
 
 
 @pytest.fixture
 def tidy(bed: Bed) -> Iterator[Bed]:
-    """The same for one test: what was laid is gone afterwards, and podman's lease is untouched."""
-    foreign = bed.listing(FOREIGN)
+    """The same for one test: what was laid is gone afterwards, and what is somebody else's is untouched."""
+    theirs = foreign.shown(bed.cluster, bed.worker)
     attached = set(bed.node("ls", "/var/lib/cni/results", "/var/lib/cni/flannel").split())
     there = set(bed.listing())
     yield bed
-    assert bed.listing(FOREIGN) == foreign
+    assert foreign.shown(bed.cluster, bed.worker) == theirs
     held = bed.node(f"grep -l . {LEASES}/10* || true").split()
     assert {Path(path).name for path in held} >= set(bed.pods.values())
     laid = [name for name in bed.listing() if name not in there and name not in bed.pods.values()]

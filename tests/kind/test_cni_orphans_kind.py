@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import foreign
 import pytest
 
 from tune_nodes.collection import environment
@@ -27,25 +28,6 @@ pytestmark = pytest.mark.kind
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 NAMESPACE = "cni-orphans"
 IMAGE = "docker.io/tune-nodes-test/probe:1"
-PODMAN = "/var/lib/cni/networks/podman"
-
-# What is somebody else's and must not move.
-FOREIGN = f"""
-nft add table inet foreign
-nft add set inet foreign s '{{ type ipv4_addr; flags interval; }}'
-nft add element inet foreign s '{{ 192.0.2.0/28 }}'
-ipset create foreignset hash:ip
-ipset add foreignset 192.0.2.9
-iptables-nft -A FORWARD -s 192.0.2.0/24 -j ACCEPT
-mkdir -p {PODMAN}
-printf '0123456789ab\\r\\neth0' > {PODMAN}/10.88.0.5
-"""
-NO_FOREIGN = f"""
-nft delete table inet foreign
-ipset destroy foreignset
-iptables-nft -D FORWARD -s 192.0.2.0/24 -j ACCEPT
-rm -rf {PODMAN}
-"""
 
 # What Flannel 0.28 leaves when its DaemonSet is deleted (its own names and rules), beside Cilium.
 FLANNEL_LEFT = """
@@ -108,12 +90,10 @@ ip route del blackhole 10.244.78.0/26
 
 SHOWN = """
 for p in iptables-nft ip6tables-nft; do $p-save; done 2>/dev/null | grep -E 'FLANNEL|cali|192.0.2'
-nft list tables | grep -E 'flannel|foreign'
-nft list table inet foreign
+nft list tables | grep flannel
 ipset save
 ip route show table all | grep -E '10\\.77\\.|10\\.244\\.7[78]\\.' | grep -v broadcast
 ip -o addr | grep -E '(flannel.1|cni0) *inet ' | grep ' 10.77'
-find /var/lib/cni/networks/podman -type f -printf '%p %i %T@ %m\\n' -exec sha256sum {} ';'
 true
 """
 
@@ -184,10 +164,9 @@ def _bed(cluster: Cluster, directory: Path) -> Iterator[Bed]:
         cluster.kubectl("wait", "-n", NAMESPACE, "--for=condition=Ready", "pod/steady", "--timeout=60s", timeout=70)
         path = "jsonpath={.status.podIP}"
         bed.address = cluster.kubectl("get", "pod", "-n", NAMESPACE, "steady", "-o", path)
-        bed.node(FOREIGN)
-        yield bed
+        with foreign.untouched(cluster, worker):
+            yield bed
     finally:
-        bed.node(NO_FOREIGN, check=False)
         cluster.kubectl("delete", "namespace", NAMESPACE, "--timeout=60s", timeout=70)
         bed.node("rm -rf /var/lib/tune-nodes/removed /var/lib/tune-nodes/evidence", check=False)
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import foreign
 import pytest
 from cnibed import wait
 from kindbed.images import PROBE
@@ -31,7 +32,6 @@ SOURCE = Path(__file__).resolve().parents[2] / "src"
 NAMESPACE = "cni-rebuild"
 BUDGET = 5
 FENCE = "/etc/cni/net.d/0-tune-nodes-rebuild.conflist"
-FOREIGN = "/var/lib/cni/networks/podman/10.88.0.5"
 
 MANIFEST = f"""
 apiVersion: v1
@@ -171,7 +171,6 @@ class Bed:
         wait("the worker's own pod is ready", self.pod_here)
         for node in (self.worker, self.peer):
             assert " 0% packet loss" in self.cluster.ssh(node, "ping", "-c3", "-i0.2", "-W2", self.pod_here()).stdout
-        assert self.node("cat", FOREIGN) == "0123456789ab"
 
 
 @pytest.fixture(scope="module")
@@ -179,16 +178,16 @@ def bed(kind_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iter
     """A worker, another one, six pods with a budget and one of a DaemonSet on each; all of it is gone afterwards."""
     workers = [name for name in sorted(kind_cluster.nodes) if not name.endswith("control-plane")]
     found = Bed(kind_cluster, workers[0], workers[-1], tmp_path_factory.mktemp("rebuild"))
-    found.node(f"mkdir -p {Path(FOREIGN).parent} && printf 0123456789ab > {FOREIGN}")
     kind_cluster.kubectl("apply", "-f", "-", input=MANIFEST)
     try:
         found.cluster.kubectl("-n", NAMESPACE, "rollout", "status", "deployment/web", "--timeout=90s", timeout=100)
         wait("the worker has a pod of the DaemonSet", found.pod_here)
-        yield found
+        with foreign.untouched(kind_cluster, found.worker):
+            yield found
     finally:
         kind_cluster.kubectl("delete", "namespace", NAMESPACE, "--timeout=90s", timeout=100)
         kind_cluster.kubectl("uncordon", found.worker)
-        found.node(f"rm -rf {Path(FOREIGN).parent} /var/lib/tune-nodes/rebuild /var/lib/tune-nodes/removed {FENCE}")
+        found.node(f"rm -rf /var/lib/tune-nodes/rebuild /var/lib/tune-nodes/removed {FENCE}")
 
 
 def test_rebuilt_within_the_budget_though_its_controller_dies(bed: Bed) -> None:
