@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -98,13 +99,16 @@ def cni(
     if rung is not None and rung not in {one.number for one in ladder.RUNGS}:
         raise UsageError(f"there is no rung {rung}", "", "--rung 0 keeps evidence; --rung 2 also releases stale leases")
     limits = Limits(seconds(grace, "--grace"), seconds(between, "--between"), max_stale_percent, draining.options())
+    if proving.metrics_file is not None:
+        metrics.check(proving.metrics_file)
     if not check:
         must_be_answerable(yes, "recover cni")
     session = Session.open(out, reach, cluster=cluster)
     inventory, options = session.inventory()
     names = chosen(nodes, list(inventory.nodes))
     settings = settings_of(session.config, session.config.settings.window)
-    record = new_record(VERB, inventory, "", {**described(settings), "nodes": names, "rung": rung})
+    told = {**described(settings), "nodes": names, "rung": rung, "budget": asdict(guarding.budget)}
+    record = new_record(VERB, inventory, "", told)
     api = open_api(session, inventory)
     try:
         view = matched(api, inventory, names)

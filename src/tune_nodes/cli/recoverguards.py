@@ -82,6 +82,11 @@ class Guarding:
         ),
     ] = _DEFAULT.max_unhealthy
 
+    @property
+    def budget(self) -> Budget:
+        """The budget that the options give."""
+        return Budget(self.max_nodes, self.max_percent, self.max_per_hour, self.max_unhealthy)
+
     def guards(self, view: View | None, run: str, state_dir: Path, wait: float, fleet: FleetRun) -> Guards:
         """Return what gives the right to work on a node.
 
@@ -94,9 +99,8 @@ class Guarding:
         """
         if view is None:
             return NoGuards()
-        budget = Budget(self.max_nodes, self.max_percent, self.max_per_hour, self.max_unhealthy)
         stop, note = fleet.stop, fleet.progress.note
-        slots = Slots(view.cluster, budget, run, origin_of(state_dir), wait, lambda: stop.requested, note)
+        slots = Slots(view.cluster, self.budget, run, origin_of(state_dir), wait, lambda: stop.requested, note)
         return ClusterGuards(slots, view.node_of)
 
 

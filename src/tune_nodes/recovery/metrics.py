@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -46,6 +47,13 @@ def text(states: Iterable[NodeState], now: float) -> str:
 def _value(network: NetworkState, key: str) -> int | None:
     value: int | None = getattr(network, key)
     return value
+
+
+def check(path: Path) -> None:
+    """Make sure, before a node is asked, that metrics can be written there. Raises UsageError."""
+    if path.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):
+        why = "it is a directory" if path.is_dir() else f"{path.parent} is not there, or not to be written"
+        raise UsageError(f"cannot write metrics to {path}", why, "choose another --metrics-file")
 
 
 def write(path: Path, states: Iterable[NodeState]) -> None:

@@ -194,3 +194,10 @@ def test_metrics_say_how_full_a_network_is(tmp_path: Path) -> None:
 def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     with pytest.raises(UsageError):
         metrics.write(tmp_path / "missing" / "cni.prom", [])
+
+
+def test_where_metrics_cannot_go_is_said_before_a_node_is_asked(tmp_path: Path) -> None:
+    metrics.check(tmp_path / "cni.prom")
+    for path in (tmp_path / "missing" / "cni.prom", tmp_path):
+        with pytest.raises(UsageError, match="cannot write metrics"):
+            metrics.check(path)
