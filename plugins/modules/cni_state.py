@@ -42,8 +42,9 @@ options:
     type: list
     elements: str
   own:
-    description: This node in the API, with C(name), C(pod_cidrs), C(public_ip), C(vtep_mac) and C(vni) of Flannel, and
-      C(unready), the CNIs whose agents' pods here are not ready. Without it those are not compared.
+    description: This node in the API, with C(name), C(pod_cidrs), C(public_ip), C(vtep_mac) and C(vni) of Flannel,
+      C(managed), whether Flannel takes its subnet from the podCIDR, and C(unready), the CNIs whose agents' pods here
+      are not ready. Without it those are not compared.
     type: dict
   peers:
     description: The other nodes, each with C(name), C(pod_cidrs), C(public_ip) and C(vtep_mac); 1,000 are compared.

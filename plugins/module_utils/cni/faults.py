@@ -8,30 +8,37 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple, Union
 
 from . import catalogue, flannel
-from .detect import Cni, Conf, name_of
+from .detect import META, Cni, Conf, name_of
 
 AGENT, ORPHANS, REBUILD = 1, 3, 4  # rungs
 MOST = 50
 MOST_PEERS = 1000  # nodes that a request names; beyond that their entries here are not compared
 #: Programs that carry agents in themselves: no process of its own says that one is there.
-EMBEDDING = frozenset(("k3s", "k3s-server", "k3s-agent", "rke2", "rke2-server", "rke2-agent"))
+EMBEDDING = frozenset(catalogue.K3S)
+#: Canal is Flannel for the packets and Calico for the policies, in one pod.
+_PARTS = {"canal": ("flannel", "calico")}
 _NAMED = 3  # nodes that one sentence names
 IPNetwork = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
 
 
 @dataclass(frozen=True)
 class Peer:
-    """A node as the API has it: its podCIDRs, and what its Flannel wrote there."""
+    """A node as the API has it: its podCIDRs, and what its Flannel wrote there.
+
+    Attributes:
+        managed: whether Flannel takes its subnet from the podCIDR; it may keep subnets in an etcd of its own instead.
+    """
 
     name: str
     pod_cidrs: Tuple[str, ...] = ()
     public_ip: str = ""
     vtep_mac: str = ""
     vni: Optional[int] = None
+    managed: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,7 +67,9 @@ def _peer(raw: Any) -> Peer:
     listed = tuple(str(one)[:64] for one in cidrs[:4]) if isinstance(cidrs, list) else ()
     vni = row.get("vni")
     known = vni if isinstance(vni, int) and not isinstance(vni, bool) else None
-    return Peer(told["name"], listed, told["public_ip"], told["vtep_mac"].lower(), known)
+    return Peer(
+        told["name"], listed, told["public_ip"], told["vtep_mac"].lower(), known, managed=row.get("managed") is True
+    )
 
 
 def cluster_of(params: Mapping[str, Any]) -> Cluster:
@@ -110,15 +119,26 @@ class Asked:
 def judge(ask: Asked) -> List[Fault]:
     """Return what is wrong with a node."""
     found = [*_agent(ask), *_configuration(ask)]
-    if ask.flannel is not None and ask.cluster.own is not None:
-        found += _flannel(ask.flannel, ask.cluster.own, ask.cluster.peers)
+    if ask.flannel is not None and ask.cluster.own is not None and wants_flannel(ask.cni, ask.confs, ask.agents):
+        found += [_by_hand(fault, ask.agents) for fault in _flannel(ask, ask.flannel, ask.cluster.own)]
     return found[:MOST]
 
 
 def wants_flannel(cni: Cni, confs: Sequence[Conf], agents: Optional[Sequence[str]]) -> bool:
-    """Tell whether Flannel is to be looked at: it is configured, or its agent has a pod here."""
-    kinds = {name_of(conf.types, (), conf.plugins) for conf in confs}
-    return bool({"flannel", "canal"} & (kinds | {cni.name} | set(agents or ())))
+    """Tell whether Flannel is to be looked at: its agent has a pod here, or new pods get their network by it.
+
+    What it left behind is nobody's: its configuration after another CNI's, or its tunnel beside Calico's devices.
+    """
+    if _has_flannel(agents):
+        return True
+    first = next((conf for conf in confs if conf.types[0] not in META), None)
+    if first is not None and name_of(first.types, (), first.plugins) == "flannel":
+        return True
+    return cni.name == "canal" and agents is None
+
+
+def _has_flannel(agents: Optional[Sequence[str]]) -> bool:
+    return bool({"flannel", "canal"} & set(agents or ()))
 
 
 # -- whatever the CNI --------------------------------------------------------------------------------------------------
@@ -126,13 +146,17 @@ def wants_flannel(cni: Cni, confs: Sequence[Conf], agents: Optional[Sequence[str
 
 def _has_process(name: str, running: Set[str]) -> bool:
     """Tell whether a CNI's agent may run here: k3s and RKE2 have agents in themselves."""
-    known = next((one for one in catalogue.CATALOGUE if one.name == name), None)
-    return known is None or not known.agents or bool(running & (set(known.agents) | EMBEDDING))
+    parts = _PARTS.get(name, (name,))
+    agents = {agent for one in catalogue.CATALOGUE if one.name in parts for agent in one.agents}
+    return not agents or bool(running & (agents | EMBEDDING))
 
 
 def _agent(ask: Asked) -> List[Fault]:
     found = []
-    for name in ask.cluster.unready or ():
+    unready = ask.cluster.unready or ()
+    for name in unready:
+        if any(name in _PARTS.get(whole, ()) for whole in unready):
+            continue  # the same pod
         found.append(
             Fault(
                 "agent-not-ready",
@@ -143,7 +167,7 @@ def _agent(ask: Asked) -> List[Fault]:
             )
         )
     name = ask.cni.name
-    parts = {"flannel", "calico"} if name == "canal" else {name}
+    parts = set(_PARTS.get(name, (name,)))
     if name and ask.agents is not None and not parts & set(ask.agents) and not _has_process(name, ask.running):
         what = "%s is configured, but its agent has no pod on this node" % name
         why = "%s is the configuration in use, and no process of the agent runs" % ask.cni.file
@@ -216,9 +240,16 @@ def _covers(large: IPNetwork, small: IPNetwork) -> bool:
     return same and small.network_address in large
 
 
-def _flannel(seen: flannel.Seen, own: Peer, peers: Sequence[Peer]) -> List[Fault]:
-    found = _subnet(seen, own, peers)
-    if not found:  # else what hangs on the subnet is wrong with it, and comes right with it or is found afterwards
+def _by_hand(fault: Fault, agents: Optional[Sequence[str]]) -> Fault:
+    """Return a fault of Flannel as one that no rung mends, where its agent is no pod that could be started anew."""
+    if fault.rung != AGENT or _has_flannel(agents):
+        return fault
+    return replace(fault, next="start anew what carries Flannel on this node: k3s, RKE2 or flanneld", rung=None)
+
+
+def _flannel(ask: Asked, seen: flannel.Seen, own: Peer) -> List[Fault]:
+    found = _subnet(seen, own, ask.cluster.peers)
+    if not found and _bridges(ask.confs):  # else it comes right with the subnet, or is found afterwards
         found += _bridge(seen)
     if seen.mac and own.vtep_mac and seen.mac != own.vtep_mac:
         what = "the tunnel %s has the MAC %s, but the API tells the other nodes %s" % (
@@ -228,10 +259,24 @@ def _flannel(seen: flannel.Seen, own: Peer, peers: Sequence[Peer]) -> List[Fault
         )
         why = "what they send to this node's pods is dropped here"
         found.append(Fault("vtep-mac", what, why, "", AGENT))
-    return found + _ways(seen, peers)
+    return found + (_ways(seen, ask.cluster.peers) if own.vtep_mac else [])
+
+
+def _bridges(confs: Sequence[Conf]) -> bool:
+    """Tell whether pods are hung on cni0: Flannel's plugin has another one do it, the bridge plugin if nothing is said.
+
+    With Canal nobody uses a cni0.
+    """
+    plugin = next((one for conf in confs for one in conf.plugins if one["type"] == "flannel"), None)
+    told = None if plugin is None else plugin.get("delegate", {})
+    if not isinstance(told, dict):
+        return False
+    return (told.get("type", "bridge"), told.get("bridge", flannel.BRIDGE)) == ("bridge", flannel.BRIDGE)
 
 
 def _subnet(seen: flannel.Seen, own: Peer, peers: Sequence[Peer]) -> List[Fault]:
+    if seen.env and not own.managed:
+        return []  # its subnet is from elsewhere than the podCIDR, or nothing was written to this Node yet
     if not own.pod_cidrs:
         what = "the API has no podCIDR for this node"
         return [Fault("no-pod-cidr", what, "", "kube-controller-manager: --allocate-node-cidrs and the cluster CIDR")]
@@ -290,9 +335,9 @@ def _way(seen: flannel.Seen, peer: Peer) -> str:
         network = _network(text)
         if network is None or network.version != 4:
             continue
-        gateway, device = routes.get(str(network), ("", ""))
-        if not device:
+        if str(network) not in routes:
             return "no route to %s" % network
+        gateway, device = routes[str(network)]
         if device != seen.tunnel:
             continue  # a node of the same network is reached without the tunnel where DirectRouting is set
         mac = neighbours.get(gateway, "")

@@ -12,7 +12,7 @@ import json
 import os
 import re
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, TypeVar
 
 from ..errors import NodeError
 from ..host import Host, read_text
@@ -23,6 +23,7 @@ BRIDGE = "cni0"
 LIMIT = 10.0  # seconds for one program
 _MOST = 10000
 _TUNNEL = re.compile(r"flannel\.[0-9]+\Z")
+T = TypeVar("T")
 
 
 @dataclass
@@ -33,10 +34,11 @@ class Seen:
         subnets: what subnet.env gives this node, as addresses with a prefix length; empty where it does not.
         env: whether there is a subnet.env.
         tunnel, mac: the VXLAN device and its address; "" where there is none.
-        bridge: IPv4 addresses of cni0 with their prefix lengths; None where there is no such bridge.
+        bridge: IPv4 addresses of cni0 with their prefix lengths; None where there is no such bridge or
+            it does not say.
         ports: what hangs on it.
-        neighbours: address -> MAC of the tunnel's neighbour entries.
-        forwarding: MAC -> nodes' addresses in the tunnel's forwarding entries; None where they could not be read.
+        neighbours: address -> MAC of the tunnel's neighbour entries; None, here and below, where that is not known.
+        forwarding: MAC -> nodes' addresses in the tunnel's forwarding entries.
         routes: network -> (gateway, device).
         unread: sentences about what could not be read.
     """
@@ -53,13 +55,15 @@ class Seen:
     unread: List[str] = field(default_factory=list)
 
 
-def rows(text: str) -> List[Mapping[str, Any]]:
-    """Return the mappings of a JSON list, [] for anything else (pure)."""
+def rows(text: str) -> Optional[List[Mapping[str, Any]]]:
+    """Return the mappings of a JSON list, None for anything else or for more than is read here (pure)."""
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
-        return []
-    return [row for row in found[:_MOST] if isinstance(row, dict)] if isinstance(found, list) else []
+        return None
+    if not isinstance(found, list) or len(found) > _MOST:
+        return None
+    return [row for row in found if isinstance(row, dict)]
 
 
 def _text(row: Mapping[str, Any], key: str) -> str:
@@ -67,29 +71,48 @@ def _text(row: Mapping[str, Any], key: str) -> str:
     return value[:64] if isinstance(value, str) else ""
 
 
-def parse_neighbours(text: str) -> Dict[str, str]:
-    """Return address -> MAC of ``ip -j neigh`` (pure)."""
-    return {_text(row, "dst"): _text(row, "lladdr").lower() for row in rows(text) if _text(row, "lladdr")}
+def parse_neighbours(text: str) -> Optional[Dict[str, str]]:
+    """Return address -> MAC of ``ip -j neigh``, None for what is not understood (pure)."""
+    found = rows(text)
+    if found is None:
+        return None
+    return {_text(row, "dst"): _text(row, "lladdr").lower() for row in found if _text(row, "lladdr")}
 
 
-def parse_forwarding(text: str) -> Dict[str, List[str]]:
-    """Return MAC -> addresses of ``bridge -j fdb`` (pure)."""
+def parse_forwarding(text: str) -> Optional[Dict[str, List[str]]]:
+    """Return MAC -> addresses of ``bridge -j fdb``, None for what is not understood (pure)."""
+    listed = rows(text)
+    if listed is None:
+        return None
     found: Dict[str, List[str]] = {}
-    for row in rows(text):
+    for row in listed:
         if _text(row, "mac") and _text(row, "dst"):
             found.setdefault(_text(row, "mac").lower(), []).append(_text(row, "dst"))
     return found
 
 
-def parse_routes(text: str) -> Dict[str, Tuple[str, str]]:
-    """Return network -> (gateway, device) of ``ip -j route`` (pure)."""
-    return {_text(row, "dst"): (_text(row, "gateway"), _text(row, "dev")) for row in rows(text) if _text(row, "dst")}
+def parse_routes(text: str) -> Optional[Dict[str, Tuple[str, str]]]:
+    """Return network -> (gateway, device) of ``ip -j route``, None for what is not understood (pure).
+
+    Of several to one network the first counts, as for the kernel; the device of one with several ways is "".
+    """
+    listed = rows(text)
+    if listed is None:
+        return None
+    found: Dict[str, Tuple[str, str]] = {}
+    for row in listed:
+        if _text(row, "dst"):
+            found.setdefault(_text(row, "dst"), (_text(row, "gateway"), _text(row, "dev")))
+    return found
 
 
-def parse_addresses(text: str) -> List[str]:
-    """Return a device's global addresses with their prefix lengths, of ``ip -j addr`` (pure)."""
+def parse_addresses(text: str) -> Optional[List[str]]:
+    """Return a device's global addresses with their prefix lengths, of ``ip -j addr``, None as above (pure)."""
+    listed = rows(text)
+    if listed is None:
+        return None
     found = []
-    for link in rows(text):
+    for link in listed:
         told = link.get("addr_info")
         for row in told if isinstance(told, list) else []:
             if isinstance(row, dict) and row.get("scope") == "global" and isinstance(row.get("prefixlen"), int):
@@ -101,8 +124,8 @@ class _Reader:
     def __init__(self, run: Run, seen: Seen) -> None:
         self.run, self.seen = run, seen
 
-    def ask(self, *argv: str) -> Optional[str]:
-        """Return what a program prints, None where it does not answer: what it would have said is not known."""
+    def ask(self, parse: Callable[[str], Optional[T]], *argv: str) -> Optional[T]:
+        """Return what a program says, None where it does not answer or is not understood: it is not known then."""
         try:
             done = self.run(list(argv), LIMIT)
         except NodeError as exc:
@@ -111,7 +134,10 @@ class _Reader:
         if done.code:
             self.seen.unread.append("%s: %s" % (" ".join(argv[:4]), done.said[:200]))
             return None
-        return done.out.decode("utf-8", "replace")
+        found = parse(done.out.decode("utf-8", "replace"))
+        if found is None:
+            self.seen.unread.append("%s: its answer is not understood" % " ".join(argv[:4]))
+        return found
 
 
 def tunnel_of(links: Sequence[str], vni: Optional[int]) -> str:
@@ -137,16 +163,13 @@ def observe(host: Host, run: Run = command.run, vni: Optional[int] = None) -> Se
     seen.tunnel = tunnel_of(links, vni)
     if seen.tunnel:
         seen.mac = (read_text(host.path("sys/class/net", seen.tunnel, "address")) or "").strip().lower()
-        shown = reader.ask("ip", "-j", "neigh", "show", "dev", seen.tunnel)
-        seen.neighbours = None if shown is None else parse_neighbours(shown)
-        shown = reader.ask("bridge", "-j", "fdb", "show", "dev", seen.tunnel)
-        seen.forwarding = None if shown is None else parse_forwarding(shown)
+        dev = ("show", "dev", seen.tunnel)
+        seen.neighbours = reader.ask(parse_neighbours, "ip", "-j", "neigh", *dev)
+        seen.forwarding = reader.ask(parse_forwarding, "bridge", "-j", "fdb", *dev)
     if BRIDGE in links:
-        shown = reader.ask("ip", "-j", "-4", "addr", "show", "dev", BRIDGE)
-        seen.bridge = None if shown is None else parse_addresses(shown)
+        seen.bridge = reader.ask(parse_addresses, "ip", "-j", "-4", "addr", "show", "dev", BRIDGE)
         seen.ports = _listed(host.path("sys/class/net", BRIDGE, "brif"))
-    shown = reader.ask("ip", "-j", "route")
-    seen.routes = None if shown is None else parse_routes(shown)
+    seen.routes = reader.ask(parse_routes, "ip", "-j", "route")
     return seen
 
 

@@ -238,7 +238,7 @@ class Recovery:
     def _verified(self, name: str, before: NodeState, record: NodeRecord, taken: Taken) -> NodeRecord:
         """Compare before and after; a row that is not as it should be makes the node's outcome ``failed``."""
         taken.after = self.states[name]
-        taken.rows = verify.compare(before, taken.after, [rung.number for rung in taken.rungs])
+        taken.rows = verify.compare(before, taken.after, max(rung.number for rung in taken.rungs))
         taken.rows += matrix.compared(taken.checks, self._measured(name, "after"))
         bad = verify.broken(taken.rows)
         self.fleet.handle.event("compared", node=name, rows=[vars(row) for row in taken.rows])

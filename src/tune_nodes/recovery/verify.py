@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 
 from tune_nodes.recovery.state import NodeState
 
 #: So many leases a node releases in one run; where there were more, the rest is for the next.
 AT_ONCE = 1000
+LEASES, ORPHANS = 2, 3  # rungs
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,15 @@ class Row:
     good: bool | None = None
 
 
-def compare(before: NodeState, after: NodeState, rungs: Collection[int] = ()) -> list[Row]:
-    """Return the rows of the table, in a fixed order; ``rungs``: the numbers of those that were taken in between."""
+def compare(before: NodeState, after: NodeState, most: int | None = None) -> list[Row]:
+    """Return the rows of the table, in a fixed order.
+
+    Args:
+        before: the node before the first rung.
+        after: and after the last.
+        most: the highest rung that was taken; what those above it would mend says nothing about how this went. None:
+            all of it counts.
+    """
     found = []
     later = {network.name: network for network in after.networks}
     for network in before.networks:
@@ -31,7 +38,12 @@ def compare(before: NodeState, after: NodeState, rungs: Collection[int] = ()) ->
             found.append(Row(f"{network.name}: leases", str(network.leases), "not there", False))
             continue
         found += [
-            Row(f"{network.name}: stale leases", str(network.stale), str(now.stale), _fewer(network.stale, now.stale)),
+            Row(
+                f"{network.name}: stale leases",
+                str(network.stale),
+                str(now.stale),
+                _fewer(network.stale, now.stale) if _within(LEASES, most) else None,
+            ),
             Row(f"{network.name}: live leases", str(network.live), str(now.live)),
             Row(
                 f"{network.name}: free addresses",
@@ -45,12 +57,13 @@ def compare(before: NodeState, after: NodeState, rungs: Collection[int] = ()) ->
     found.append(_pings(before, after))
     possible = {"yes": True, "no": False}.get(_possible(after))
     found.append(Row("a new pod gets a network", _possible(before), _possible(after), possible))
-    wrong, still = (sum(fault.rung in rungs for fault in state.faults) for state in (before, after))
+    wrong, still = (_mendable(state, most) for state in (before, after))
     if wrong or still:
-        found.append(Row("faults to be mended", str(wrong), str(still), still == 0))
+        found.append(Row("faults that a rung mends", str(wrong), str(still), still == 0))
     if before.orphans:
         going, left = ([one for one in state.orphans if not one.refused] for state in (before, after))
-        found.append(Row("leftovers of other CNIs", str(len(going)), str(len(left)), len(left) == 0 or not going))
+        gone = (len(left) == 0 or not going) if _within(ORPHANS, most) else None
+        found.append(Row("leftovers of other CNIs", str(len(going)), str(len(left)), gone))
     if before.waiting is not None or after.waiting is not None:
         less = after.waiting is not None and after.waiting <= (before.waiting or 0)
         found.append(Row("pods that wait for one", _shown(before.waiting), _shown(after.waiting), less))
@@ -67,6 +80,14 @@ def _of(free: int | None, usable: int | None) -> str:
 
 def _shown(value: int | None) -> str:
     return "not known" if value is None else str(value)
+
+
+def _within(rung: int, most: int | None) -> bool:
+    return most is None or rung <= most
+
+
+def _mendable(state: NodeState, most: int | None) -> int:
+    return sum(fault.rung is not None and _within(fault.rung, most) for fault in state.faults)
 
 
 def _possible(state: NodeState) -> str:

@@ -118,23 +118,6 @@ def test_r3_mends_only_what_it_may_remove_and_a_reboot_is_asked_for_with_the_rea
     assert any(IN_KERNEL in finding.what for finding in ladder.findings(state))
 
 
-@pytest.mark.parametrize(
-    ("rungs", "before", "after", "row"),
-    [
-        ([0, 1], [1], [], ("1", "0", True)),
-        ([0, 1], [1, 1], [1], ("2", "1", False)),
-        ([0, 1], [], [1], ("0", "1", False)),
-        ([0, 2], [4, None], [4, None], None),  # what a higher rung would mend says nothing of the lower one
-    ],
-)
-def test_a_fault_that_a_rung_was_to_mend_is_gone_or_the_node_failed(
-    rungs: list[int], before: list[int | None], after: list[int | None], row: tuple[str, str, bool] | None
-) -> None:
-    states = [replace(WELL, faults=tuple(replace(HIJACKED, rung=rung) for rung in one)) for one in (before, after)]
-    found = [one for one in verify.compare(states[0], states[1], rungs) if one.what == "faults to be mended"]
-    assert [(one.before, one.after, one.good) for one in found] == ([row] if row else [])
-
-
 def test_control_plane_nodes_come_last() -> None:
     roles = {"m1": ["control-plane"], "w1": ["worker"], "e1": ["etcd"], "w2": []}
     assert guard.in_order(["m1", "w1", "e1", "w2"], roles) == ["w1", "w2", "m1", "e1"]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tune_nodes.cluster.drain import pods_on
 from tune_nodes.errors import TuneError
 from tune_nodes.recovery.rebuild import pods
 from tune_nodes.recovery.rung import Rung
+from tune_nodes.recovery.state import NodeState, mapping, report_of
 from tune_nodes.runs.models import ErrorRecord, NodeRecord, Outcome
 
 if TYPE_CHECKING:
@@ -20,11 +22,26 @@ SETTLE = 30.0
 PAUSE = 1.0
 #: What an agent's start may do to connections that exist.
 CUTS = {"cilium": "connections through its proxy or L7 policies are cut; others go on in the kernel"}
+#: Codes of faults that Flannel's agent mends, whoever gives pods their network.
+OF_FLANNEL = frozenset({"no-subnet-env", "subnet-env", "vtep-mac", "peer"})
 
 
 def take(run: Recovery, name: str, _taken: Taken) -> NodeRecord:
-    """Delete the agent's pod of this node, and wait until another one is ready and the node looks well."""
+    """Delete the agent's pod of this node, and wait until another one is ready and the node looks well.
+
+    The look that the plan was made from may be minutes old, and an agent mends much by itself: where what this rung
+    helps is gone meanwhile, nothing is touched.
+    """
     record = run.fleet.record.nodes[name]
+    if _helps(run.states[name]):
+        if run.view is not None:
+            run.view.forget()
+        seen = run.look([name])[name]
+        if seen.error is not None and not report_of(seen):
+            return seen.model_copy(update={"outcome": Outcome.FAILED})
+        if not _helps(run.states[name]):
+            run.fleet.progress.note(f"{name}: what was wrong has come right by itself; the agent is left alone")
+            return record.model_copy(update={"outcome": Outcome.OK, "error": None, "changes": []})
     try:
         started = _anew(run, name)
     except TuneError as problem:
@@ -61,11 +78,35 @@ def _anew(run: Recovery, name: str) -> list[str]:
     return sorted(gone.values())
 
 
+def wanted(state: NodeState, agents: Sequence[str], unready: Sequence[str]) -> list[str]:
+    """Return the CNIs whose agents are to be started anew: those that mend what was found (pure).
+
+    Args:
+        state: the look at the node.
+        agents: CNIs whose agents have a pod there.
+        unready: those of them that are not ready.
+    """
+    codes = {fault.code for fault in state.faults if fault.rung == NUMBER}
+    found = set(unready) if "agent-not-ready" in codes else set()
+    if codes & OF_FLANNEL:
+        found.add("flannel")
+    if codes - OF_FLANNEL - {"agent-not-ready"} or not codes:  # a configuration, a plugin; or only its number was given
+        configured = state.cni
+        found |= {configured} if configured in agents or configured == "canal" else set(agents)
+    return sorted(found)
+
+
 def _wanted(run: Recovery, name: str) -> list[str]:
-    """Return the CNIs whose agents are meant: the configured one's, or where there is none all that have one here."""
-    there = [str(one) for one in run.facts(name).get("agents") or ()]
-    configured = run.states[name].cni
-    return [configured] if configured in there or configured == "canal" else there
+    """Return the CNIs whose agents are meant."""
+    told = run.facts(name)
+    own = mapping(told, "own")
+    return wanted(
+        run.states[name], *([str(one) for one in row or ()] for row in (told.get("agents"), own.get("unready")))
+    )
+
+
+def _helps(state: NodeState) -> bool:
+    return NUMBER in {fault.rung for fault in state.faults}
 
 
 def _settled(run: Recovery, name: str) -> None:
@@ -73,7 +114,7 @@ def _settled(run: Recovery, name: str) -> None:
     until = time.monotonic() + SETTLE
     while time.monotonic() < until and not run.fleet.stop.requested:
         run.look([name])
-        if NUMBER not in {fault.rung for fault in run.states[name].faults}:
+        if not _helps(run.states[name]):
             return
         time.sleep(PAUSE)
 
