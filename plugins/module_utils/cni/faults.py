@@ -250,7 +250,7 @@ def _by_hand(fault: Fault, agents: Optional[Sequence[str]]) -> Fault:
 def _flannel(ask: Asked, seen: flannel.Seen, own: Peer) -> List[Fault]:
     found = _subnet(seen, own, ask.cluster.peers)
     if not found and _bridges(ask.confs):  # else it comes right with the subnet, or is found afterwards
-        found += _bridge(seen)
+        found += _bridge(seen, own)
     if seen.mac and own.vtep_mac and seen.mac != own.vtep_mac:
         what = "the tunnel %s has the MAC %s, but the API tells the other nodes %s" % (
             seen.tunnel,
@@ -293,7 +293,7 @@ def _subnet(seen: flannel.Seen, own: Peer, peers: Sequence[Peer]) -> List[Fault]
     return found
 
 
-def _bridge(seen: flannel.Seen) -> List[Fault]:
+def _bridge(seen: flannel.Seen, own: Peer) -> List[Fault]:
     """Return a fault where cni0's first IPv4 address is not the node's own.
 
     The bridge plugin looks no further: where that one is another it gives no pod a network
@@ -304,9 +304,16 @@ def _bridge(seen: flannel.Seen) -> List[Fault]:
         return []
     what = "%s has %s, but this node's subnet is %s" % (flannel.BRIDGE, ", ".join(seen.bridge[:2]), subnets[0])
     why = "the bridge plugin refuses a bridge with another address: no pod can get a network"
+    others = [text for text in seen.bridge if not _same(text, subnets[0])]
+    if len(others) < len(seen.bridge):
+        then = "ip address del %s dev %s, where nobody needs it" % (others[0], flannel.BRIDGE)
+        return [Fault("old-bridge", what + ", which comes after it", why, then)]
     if seen.ports:
         hang = "1 pod hangs" if len(seen.ports) == 1 else "%d pods hang" % len(seen.ports)
         return [Fault("old-bridge", "%s; %s on it" % (what, hang), why, "", REBUILD)]
+    if not own.managed:  # a leftover is one only by the podCIDR
+        then = "ip link delete %s; the plugin makes it anew for the next pod" % flannel.BRIDGE
+        return [Fault("old-bridge", what + "; no pod hangs on it", why, then)]
     return [Fault("old-bridge", what + "; no pod hangs on it", why, "", ORPHANS)]
 
 

@@ -30,6 +30,10 @@ HELD = (
     Orphan("1", "file", "05-cilium.conflist", "cilium", refused="cilium has left BPF programs"),
     Orphan("2", "bpf", "cil_from_netdev", "cilium", refused=IN_KERNEL),
 )
+AGENT_FAULT = Fault("vtep-mac", "the tunnel flannel.1 has another MAC", rung=1)
+LEFT_FAULT = Fault("hijacked", "00-multus.conf comes before 10-flannel.conflist", rung=3)
+REBUILD_FAULT = Fault("old-bridge", "cni0 has 10.99.7.1/24; 1 pod hangs on it", rung=4)
+LEFT = Orphan("1", "link", "flannel.1", "flannel")
 SILENT = (Ping("10.244.1.3", "shop/cart-0", False, "no answer"),)
 
 
@@ -47,6 +51,16 @@ SILENT = (Ping("10.244.1.3", "shop/cart-0", False, "no answer"),)
         (replace(WELL, networks=(replace(FULL, stale=0),)), None, []),
         (replace(WELL, network_ready=False), None, []),
         (replace(WELL, pings=SILENT), None, []),
+        (replace(WELL, faults=(NO_PLUGIN,)), None, []),
+        (replace(WELL, faults=(AGENT_FAULT,)), None, [0, 1]),
+        (replace(WELL, faults=(AGENT_FAULT,)), 0, [0]),
+        (WELL, 1, [0, 1]),
+        (replace(WELL, faults=(AGENT_FAULT,), networks=(SOME,)), None, [0, 1, 2]),
+        (replace(WELL, faults=(LEFT_FAULT,), orphans=(LEFT,)), None, [0, 3]),
+        (replace(WELL, faults=(LEFT_FAULT,)), None, []),
+        (replace(WELL, faults=(REBUILD_FAULT,)), None, []),
+        (replace(WELL, faults=(REBUILD_FAULT,)), 4, [0, 4]),
+        (replace(WELL, faults=(REBUILD_FAULT, AGENT_FAULT)), 4, [0, 1, 4]),
     ],
 )
 def test_rungs(state: NodeState, wanted: int | None, rungs: list[int]) -> None:
@@ -102,6 +116,47 @@ def test_what_is_not_right_afterwards_is_named(after: NodeState, bad: str) -> No
     assert bad in [row.what for row in verify.broken(verify.compare(before, after))]
 
 
+MENDS = "faults that a rung mends"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "most", "shown"),
+    [
+        pytest.param((), (), None, None, id="none"),
+        pytest.param((NO_PLUGIN,), (NO_PLUGIN,), None, None, id="no rung mends it"),
+        pytest.param((AGENT_FAULT,), (), 1, ("1", "0", True), id="mended"),
+        pytest.param((AGENT_FAULT,), (AGENT_FAULT,), 1, ("1", "1", False), id="not mended"),
+        pytest.param((AGENT_FAULT, LEFT_FAULT), (LEFT_FAULT,), None, ("2", "1", False), id="one of two"),
+        pytest.param((), (AGENT_FAULT,), 2, ("0", "1", False), id="a new one"),
+        pytest.param((AGENT_FAULT,), (REBUILD_FAULT,), None, ("1", "1", False), id="another instead"),
+        pytest.param((AGENT_FAULT,), (REBUILD_FAULT,), 1, ("1", "0", True), id="what showed is for a rung not taken"),
+        pytest.param((REBUILD_FAULT,), (REBUILD_FAULT,), 2, None, id="what was not tried has not failed"),
+        pytest.param((REBUILD_FAULT,), (REBUILD_FAULT,), 4, ("1", "1", False), id="what was tried has"),
+        pytest.param((AGENT_FAULT, LEFT_FAULT), (LEFT_FAULT,), 2, ("1", "0", True), id="only up to what was taken"),
+    ],
+)
+def test_faults_before_and_after(
+    before: tuple[Fault, ...], after: tuple[Fault, ...], most: int | None, shown: tuple[str, str, bool] | None
+) -> None:
+    rows = verify.compare(replace(WELL, faults=before), replace(WELL, faults=after), most)
+    found = [(row.before, row.after, row.good) for row in rows if row.what == MENDS]
+    assert found == ([] if shown is None else [shown])
+
+
+@pytest.mark.parametrize(
+    ("state", "helps"),
+    [
+        (replace(WELL, networks=(SOME,)), 2),
+        (replace(WELL, orphans=(LEFT,)), 3),
+        (replace(WELL, faults=(LEFT_FAULT,)), 3),
+    ],
+)
+def test_what_a_rung_above_would_mend_does_not_count_against_those_below(state: NodeState, helps: int) -> None:
+    assert verify.broken(verify.compare(state, state, helps - 1)) == []
+    assert len(verify.broken(verify.compare(state, state, helps))) == 1
+    assert len(verify.broken(verify.compare(state, state))) == 1
+
+
 def test_names_are_the_inventorys_or_refused() -> None:
     assert chosen(["b,a", "a"], ["a", "b", "c"]) == ["b", "a"]
     for names in (["a*"], ["all"], ["A"], [""], []):
@@ -143,7 +198,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=12), inner, max_size=4),
     max_leaves=12,
 )
-PARTS = ("cni", "networks", "sandboxes", "leases", "refusals", "not_checked", "pings", "scan", "released")
+PARTS = ("cni", "networks", "sandboxes", "leases", "refusals", "faults", "not_checked", "pings", "scan", "released")
 REPORT = st.dictionaries(st.sampled_from(PARTS), JSON, max_size=4)
 
 
