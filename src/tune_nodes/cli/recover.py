@@ -69,8 +69,9 @@ def cni(
         int | None,
         typer.Option(
             "--rung",
-            help="0: keep evidence only; 2: also release stale leases.",
-            show_default="whichever helps",
+            help="The highest to take. 0: keep evidence only; 1: also start the CNI's agent anew; 2: also release "
+            "stale leases; 3: also remove what other CNIs left; 4: also rebuild the node's CNI state, emptied of pods.",
+            show_default="whichever helps, up to 3",
         ),
     ] = None,
     check: Annotated[bool, typer.Option("--check", "-C", help="Only look, and say what would be done.")] = False,
@@ -90,14 +91,17 @@ def cni(
     ] = 0,
     yes: Yes = False,
 ) -> int:
-    """Find out why pods of a node get no network, and take the lowest rung of the ladder that helps.
+    """Find out why pods of a node get no network, and take the lowest rungs of the ladder that help.
 
-    Looks first and changes nothing. Then, after a question, one node after the other: evidence is kept, stale leases
-    are released, and the same things are measured again. Running pods are not touched, and recover undo brings every
-    lease back. The run stops at the first node that does not come out well.
+    Looks first and changes nothing. Then, after a question, one node after the other: evidence is kept; as far as it
+    helps, the CNI's agent is started anew, stale leases are released, and what other CNIs left is removed; and the same
+    things are measured again. Running pods are not touched. Only --rung 4 stops any: it rebuilds the node's CNI state
+    once its pods are moved away. recover undo takes back all but an agent's start. The run stops at the first node that
+    does not come out well.
     """
     if rung is not None and rung not in {one.number for one in ladder.RUNGS}:
-        raise UsageError(f"there is no rung {rung}", "", "--rung 0 keeps evidence; --rung 2 also releases stale leases")
+        rungs = "; ".join(f"{one.number}: {one.title}" for one in ladder.RUNGS)
+        raise UsageError(f"there is no rung {rung}", "", f"--rung takes the rungs up to one of these: {rungs}")
     limits = Limits(seconds(grace, "--grace"), seconds(between, "--between"), max_stale_percent, draining.options())
     if proving.metrics_file is not None:
         metrics.check(proving.metrics_file)
@@ -207,9 +211,12 @@ def undo(
     check: Annotated[bool, typer.Option("--check", "-C", help="Only say which nodes it would be asked of.")] = False,
     yes: Yes = False,
 ) -> int:
-    """Bring back every lease that a recovery released, byte for byte, where nobody has its address since.
+    """Take back what a recovery did: released leases and removed leftovers come back, a rebuild is undone.
 
-    It also finishes what a recovery that was killed left behind, and may be called again.
+    Leases come back byte for byte where nobody has their address since, leftovers word for word where nobody has made
+    another of their name. After a rebuild what was taken away comes back, a new agent is started, and the node is
+    opened if the rebuild closed it. An agent that was merely started anew stays so. It also takes back what a recovery
+    that was killed left half done, and may be called again.
     """
     if not check:
         must_be_answerable(yes, "recover undo")
@@ -218,8 +225,8 @@ def undo(
     inventory, options = session.inventory(undone.inventory)
     names = [name for name in undone.nodes if name in inventory.nodes and _touched(undone, name)]
     if not names:
-        raise UsageError(f"run {undone.id} released nothing on a node of this inventory", "", "tune-nodes history")
-    question = f"bring back what run {undone.id} released on {', '.join(names[:6])}?"
+        raise UsageError(f"run {undone.id} changed nothing on a node of this inventory", "", "tune-nodes history")
+    question = f"take back what run {undone.id} did on {', '.join(names[:6])}?"
     if check or not confirmed(session.printer, question, yes):
         session.printer.line(f"{len(names)} nodes: {', '.join(names)}")
         return 0 if check else 130

@@ -9,10 +9,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from ansible_collections.tune.nodes.plugins.module_utils.cni import faults
+from ansible_collections.tune.nodes.plugins.module_utils.cni import calls, faults
 from ansible_collections.tune.nodes.plugins.module_utils.cni.detect import Cni, Conf
 from ansible_collections.tune.nodes.plugins.module_utils.cni.faults import Asked, Cluster, Peer
 from ansible_collections.tune.nodes.plugins.module_utils.cni.flannel import Seen
+from cni_node import Node
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -398,3 +399,20 @@ FIELDS = st.sampled_from(["name", "pod_cidrs", "public_ip", "vtep_mac", "vni", "
 @given(st.dictionaries(FIELDS, JUNK), st.lists(JUNK | st.dictionaries(FIELDS, JUNK), max_size=3))
 def test_whatever_a_request_says_is_judged(own: dict[str, Any], others: list[Any]) -> None:
     faults.judge(replace(WELL, cluster=faults.cluster_of({"own": own, "peers": others})))
+
+
+@pytest.mark.parametrize(
+    ("cidr", "codes"), [("10.244.1.0/24", ["agent-missing"]), ("10.244.2.0/24", ["agent-missing", "subnet-env"])]
+)
+def test_a_look_at_a_captured_node_reports_them(node: Node, cidr: str, codes: list[str]) -> None:
+    own = {"name": "w1", "pod_cidrs": [cidr], "managed": True, "unready": []}
+    params = {"agents": [], "pod_cidrs": [cidr], "node_ips": [], "own": own, "peers": []}
+    asked = calls.asked({**params, "grace": None, "between": None})
+    report = calls.look(node.ask(facts=asked.facts, cluster=asked.cluster))["cni"]
+    assert [fault["code"] for fault in report["faults"]] == codes
+    assert report["faults_not_checked"] == ["ip -j route: its answer is not understood"], "this node's ip says nothing"
+
+
+def test_a_look_without_a_cluster_names_what_was_not_compared(node: Node) -> None:
+    report = calls.look(node.ask())["cni"]
+    assert report["faults"] == [] and "no cluster was asked" in report["faults_not_checked"][-1]

@@ -207,7 +207,7 @@ def test_nothing_to_undo(sh: Shell) -> None:
     assert sh("undo", "--yes") == 5
     assert sh.cni("--nodes", "w1", "--yes") == 0
     assert sh("undo", "--yes") == 5
-    assert "released nothing" in sh.err
+    assert "changed nothing" in sh.err
 
 
 @pytest.mark.parametrize(
