@@ -17,20 +17,14 @@ from tune_nodes.cli.cluster import Context, Kubeconfig
 from tune_nodes.cli.options import Output
 from tune_nodes.cli.output import Printer
 from tune_nodes.cli.policy_backup import begin, opened
-from tune_nodes.cli.reinstallview import (
-    plan_document,
-    record_document,
-    show_plan,
-    show_record,
-    show_records,
-    show_undone,
-)
+from tune_nodes.cli.reinstallview import show_plan, show_record, show_records, show_undone
 from tune_nodes.cluster.client import Cluster
 from tune_nodes.errors import Exit, UsageError
 from tune_nodes.fleet.untrusted import one_line
 from tune_nodes.recovery.reinstall import record as records
 from tune_nodes.recovery.reinstall import runs, service
 from tune_nodes.recovery.reinstall.carry import Way
+from tune_nodes.recovery.reinstall.describe import plan_document, record_document
 from tune_nodes.runs.store import default_state_dir
 
 
@@ -128,15 +122,9 @@ def reinstall(
     with opened(config) as cluster:
         if undo:
             return _undo(printer, cluster, runs.named(runs.home(state), undo), state, way, stop, check, yes)
-        found = service.look(cluster, chosen(cluster, state, reference), state, force_conflicts)
+        chosen = records.chosen(records.home(state), reference, cluster.server)
+        found = service.look(cluster, chosen, state, force_conflicts)
         return _reinstall(printer, cluster, found, state, way, stop, approve, check, yes)
-
-
-def chosen(cluster: Cluster, state: Path, reference: str) -> records.Record:
-    """Return the record that is meant; the latest is that of this cluster. Raises UsageError."""
-    home = records.home(state)
-    latest = reference in records.LATEST
-    return records.Record.load(records.newest_of(home, cluster.server) if latest else records.find(home, reference))
 
 
 def must_answer(answered: bool) -> None:

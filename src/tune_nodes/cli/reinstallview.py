@@ -1,4 +1,4 @@
-"""Records and reinstalls on the terminal, and as documents."""
+"""Records and reinstalls on the terminal."""
 
 from __future__ import annotations
 
@@ -24,18 +24,6 @@ _WORDS = {
     planning.CONFLICT: "held by others",
     planning.REFUSED: "refused by the server",
 }
-
-
-def record_document(made: Record) -> dict[str, Any]:
-    """Return a record as a document."""
-    manifest = made.manifest
-    return {
-        "id": made.id,
-        "made": manifest.made,
-        "directory": str(made.directory),
-        **manifest.facts.model_dump(),
-        "objects": [str(part.key) for part in made.parts],
-    }
 
 
 def show_record(printer: Printer, made: Record) -> None:
@@ -116,30 +104,6 @@ def why(step: planning.Step) -> str:
         held = f"{', '.join(step.managers)} holds it"
         return one_line(f"{step.text} ({held})" if step.text else held, 300)
     return one_line(step.text, 300)
-
-
-def plan_document(found: Look) -> dict[str, Any]:
-    """Return a plan as a document."""
-    plan = found.plan
-    return {
-        "record": found.record.id,
-        "record_server": found.record.manifest.facts.server,
-        "plan_hash": plan.hash,
-        "steps": [
-            {
-                "object": str(step.part.key),
-                "status": step.status,
-                "what": step.text,
-                "managers": list(step.managers),
-                "left": step.extra,
-            }
-            for step in plan.steps
-        ],
-        "roll": [str(key) for key in plan.roll],
-        "nodes": list(plan.nodes),
-        "silent": list(plan.silent),
-        "finishes": found.run.id if found.run else "",
-    }
 
 
 def show_undone(printer: Printer, run: Run, done: Undone) -> None:

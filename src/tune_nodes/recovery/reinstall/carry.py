@@ -69,10 +69,14 @@ class Writer:
         call = call_of(self._lookup, key, "patch")
         if call is None:
             raise TuneError(f"{key} cannot be made", f"the server has no kind {key.kind} in {key.api_version}")
-        self._journal.note("writing", object=row_of(key))
+        self.about(key)
         result = applied(self._cluster.api, call, body, self._force)
         self._journal.note("wrote", object=row_of(key), sha256=digest(tidy(result, key.api_version, key.kind)))
         return result
+
+    def about(self, key: Key) -> None:
+        """Note that an object is written to next: until that is noted too, what it is then counts as ours."""
+        self._journal.note("writing", object=row_of(key))
 
     def define(self, key: Key, body: Mapping[str, Any]) -> None:
         """Apply the definition of a kind, and wait until it is served."""
@@ -141,7 +145,8 @@ def _roll(cluster: Cluster, step: Step, run: Run, before: Mapping[Key, Part], wr
     mode = MAKING if step.live is None else begun or CHANGING
     was = before.get(key)
     strategy = final_strategy(body, was.body if was else None)
-    return Roll(cluster.api, key, mode, f"{run.id} {mode}", partial(writer.put, key), body, strategy)
+    put, about = partial(writer.put, key), partial(writer.about, key)
+    return Roll(cluster.api, key, mode, f"{run.id} {mode}", put, body, strategy, about=about)
 
 
 def gate_of(cluster: Cluster, key: Key, body: Mapping[str, Any], way: Way) -> Gate:

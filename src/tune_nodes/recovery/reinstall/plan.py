@@ -44,6 +44,7 @@ class Step:
         live: as it is now; None: it is not there.
         restart: whether its pods must be started anew for it.
         extra: places that the cluster has and the record has not: server-side apply leaves them.
+        after: as it would be; None where the server was not asked.
     """
 
     part: Part
@@ -53,6 +54,7 @@ class Step:
     live: Mapping[str, Any] | None = None
     restart: bool = False
     extra: str = ""
+    after: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -178,7 +180,8 @@ def _step(cluster: Cluster, lookup: Lookup, part: Part, force: bool, whole: bool
         status = CONFLICT
     pods = [objects.at(one, "spec", "template") for one in (before, after)]
     extra = shown(differing(part.body, after)[0]) if whole else ""
-    return Step(part, status, shown(places), managers, live, part.key.is_daemonset and pods[0] != pods[1], extra)
+    restart = part.key.is_daemonset and pods[0] != pods[1]
+    return Step(part, status, shown(places), managers, live, restart, extra, result)
 
 
 def _rehearsed(cluster: Cluster, call: Call, body: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:

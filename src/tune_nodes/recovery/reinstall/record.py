@@ -174,16 +174,22 @@ def kept(directory: Path) -> list[Path]:
     return sorted((path for path in directory.glob("*") if RUN_ID.fullmatch(path.name)), reverse=True)
 
 
-def newest_of(directory: Path, server: str) -> Path:
-    """Return the newest whole record of a cluster: that of another one must not be taken by mistake.
+def chosen(directory: Path, reference: str, server: str) -> Record:
+    """Return the record that a person means; ``latest`` is that of this cluster. Raises UsageError."""
+    return newest_of(directory, server) if reference in LATEST else Record.load(find(directory, reference))
+
+
+def newest_of(directory: Path, server: str) -> Record:
+    """Return the newest record of a cluster: that of another one must not be taken by mistake.
 
     Raises:
         UsageError: there is none; the newest is damaged.
     """
     there = kept(directory)
     for path in there:
-        if Record.load(path).manifest.facts.server == server:
-            return path
+        found = Record.load(path)
+        if found.manifest.facts.server == server:
+            return found
     why = f"the {len(there)} records here are of other clusters, or of other addresses of it" if there else ""
     raise UsageError(f"there is no record of {one_line(server)}", why, f"{NEXT}; one that fits: by its id")
 

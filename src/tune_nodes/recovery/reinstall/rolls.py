@@ -68,6 +68,7 @@ class Roll:
         strategy: how its pods shall be replaced in the end.
         old: of ``change``: node to uid of the pods that are to be replaced.
         allowed: of ``create``: the nodes whose turn has come.
+        about: notes that it is written to by something else than ``write``.
     """
 
     api: Api
@@ -79,6 +80,7 @@ class Roll:
     strategy: Mapping[str, Any]
     old: Mapping[str, str] = field(default_factory=dict)
     allowed: list[str] = field(default_factory=list)
+    about: Callable[[], None] = lambda: None
 
     # -- before the first node ---------------------------------------------------------------------------------
 
@@ -146,6 +148,7 @@ class Roll:
             self._relabel(self._revision())
         else:
             wanted = {"rollingUpdate": None, **self.strategy}
+            self.about()
             self._patch({ROLLING: None}, wanted)
         return self.write(self.body)
 

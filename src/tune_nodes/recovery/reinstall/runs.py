@@ -102,7 +102,7 @@ def _take(run: Run, one: Mapping[str, Any]) -> None:
     event, part = str(one.get("event", "")), run.back if one.get("undo") is True else run.there
     key = _key(one.get("object"))
     if event == "writing":
-        run.wrote.setdefault(key, "")
+        run.wrote[key] = ""
     elif event == "wrote":
         run.wrote[key] = text(one, "sha256", limit=64)
     elif event == "rolling":

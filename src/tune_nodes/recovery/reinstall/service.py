@@ -48,6 +48,20 @@ def make(
         UsageError: a manifest is unusable, or an image says no version.
         TuneError: there is no CNI, or it cannot be read.
     """
+    found = gathered(cluster, files, allow_latest, namespace)
+    return record.write(directory, found.parts, found.facts)
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """What would be recorded."""
+
+    parts: list[Part]
+    facts: Facts
+
+
+def gathered(cluster: Cluster, files: Sequence[Path] = (), allow_latest: bool = False, namespace: str = "") -> Gathered:
+    """Return what would be recorded; see :func:`make`."""
     parts, facts = manifests.collect(cluster, files, namespace) if files else collect.collect(cluster)
     loose = [row.image for row in facts.images if not needs.is_pinned(row.image)]
     if loose and not allow_latest:
@@ -56,7 +70,19 @@ def make(
             "what it is today may not be what it is on the day of need; nothing was recorded",
             "give it a tag or a digest, or take it as it is: --allow-latest",
         )
-    return record.write(directory, parts, facts)
+    return Gathered(parts, facts)
+
+
+def same_as(directory: Path, found: Gathered) -> Record | None:
+    """Return the newest record of this cluster, if it holds just this; None where there is none. Raises UsageError."""
+    for path in record.kept(directory):
+        there = Record.load(path)
+        facts = there.manifest.facts
+        if facts.server == found.facts.server:
+            mine = [(part.key, part.body) for part in found.parts]
+            same = mine == [(part.key, part.body) for part in there.parts]
+            return there if same and (facts.source, facts.images) == (found.facts.source, found.facts.images) else None
+    return None
 
 
 @dataclass(frozen=True)
