@@ -204,7 +204,8 @@ def _undo(
     printer: Printer, cluster: Cluster, run: runs.Run, state: Path, way: Way, stop: Stop, check: bool, yes: bool
 ) -> int:
     counts = Counter("made" if key in run.absent else "changed" for key in run.wrote)
-    words = ", ".join(f"{count} objects {word}" for word, count in sorted(counts.items())) or "nothing"
+    rows = sorted(counts.items())
+    words = ", ".join(f"{count} {'object' if count == 1 else 'objects'} {word}" for word, count in rows) or "nothing"
     printer.note(f"run {run.id} of record {run.record}: {words}")
     if check:
         if not printer.human:
