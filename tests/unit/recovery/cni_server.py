@@ -100,8 +100,10 @@ class CniServer(Server):
         self.objects[path] = self._stamped(before, copy.deepcopy(item))
         self._control()
 
-    def lose(self, *paths: str) -> None:
-        """Delete objects."""
+    def lose(self, *paths: str, orphan: bool = False) -> None:
+        """Delete objects. ``orphan``: the pods that are theirs are left running."""
+        for pod in self._pods() if orphan else ():
+            pod["metadata"].pop("ownerReferences", None)
         for path in paths:
             del self.objects[path]
             self.held.pop(path, None)
@@ -326,6 +328,8 @@ class CniServer(Server):
         for one in names:
             at = f"/api/v1/namespaces/{space}/pods/{name}-{one}"
             pod = self.objects.get(at)
+            if pod is not None:
+                pod["metadata"].setdefault("ownerReferences", owner)
             old = pod is not None and pod["metadata"]["labels"]["controller-revision-hash"] != hash
             if pod is not None and (one not in allowed or (old and rolling)):
                 del self.objects[at]
@@ -339,7 +343,7 @@ class CniServer(Server):
                         "namespace": space,
                         "uid": self._uid(),
                         "resourceVersion": "1",
-                        "labels": {"controller-revision-hash": hash},
+                        "labels": {**template["metadata"]["labels"], "controller-revision-hash": hash},
                         "ownerReferences": owner,
                     },
                     "spec": {"nodeName": one},

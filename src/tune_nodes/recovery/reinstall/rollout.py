@@ -68,7 +68,7 @@ class Rollout:
         else:
             roll.old = there
             self.journal.note("rolling", object=row_of(roll.key), mode=roll.mode, pods=there, undo=self.undo)
-        roll.allowed = sorted(self.progress.nodes) if mode else []
+        roll.allowed = sorted({*roll.old, *(self.progress.nodes if mode else ())})
         roll.change()
 
     def _node(self, node: str, rolls: Sequence[Roll], slot: Held, after: int) -> bool:

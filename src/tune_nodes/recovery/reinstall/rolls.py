@@ -4,6 +4,7 @@ One that exists is set to ``OnDelete`` meanwhile, and its pods are deleted one b
 the nodes whose turn has come, by a required node affinity. Its pods are the very same as without it, since the
 controller puts each pod's own node there in any case (Kubernetes, pkg/controller/daemon/util/daemonset_util.go,
 ReplaceDaemonSetPodNodeNameNodeAffinity). So in the end they get the final revision's label, and do not start twice.
+Pods that were left running without their DaemonSet are adopted by the new one, and deleted in their turn.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ class Roll:
         write: writes a form of it, and returns it as it is then.
         body: what it shall be in the end.
         strategy: how its pods shall be replaced in the end.
-        old: of ``change``: node to uid of the pods that are to be replaced.
+        old: node to uid of the pods that are to be replaced.
         allowed: of ``create``: the nodes whose turn has come.
         about: notes that it is written to by something else than ``write``.
     """
@@ -86,10 +87,10 @@ class Roll:
 
     def hold(self) -> dict[str, str]:
         """Keep the controller from replacing pods; return those that are there, by node."""
-        if self.mode == MAKING:
-            return {}
-        self._patch({ROLLING: self.mark}, {**ON_DELETE, "rollingUpdate": None})
-        return {node: objects.text(pod, "metadata", "uid") for node, pod in self._pods().items()}
+        if self.mode == CHANGING:
+            self._patch({ROLLING: self.mark}, {**ON_DELETE, "rollingUpdate": None})
+        pods = self._orphans() if self.mode == MAKING else self._pods()
+        return {node: objects.text(pod, "metadata", "uid") for node, pod in pods.items()}
 
     def change(self) -> None:
         """Write what it shall be; its pods stay as they are."""
@@ -104,7 +105,6 @@ class Roll:
             self.allowed = [*(one for one in self.allowed if one != node), node]
             self.write(kept_to(self.body, self.allowed, self.mark))
             gate.wait(node, lambda: "its pod has not been made" if self._undecided(node) else "")
-            return self._pod(node) is not None
         uid = self.old.get(node, "")
         pod = self._pod(node)
         if uid and pod is not None and objects.text(pod, "metadata", "uid") == uid:
@@ -167,9 +167,9 @@ class Roll:
 
     def _relabel(self, hash: str) -> None:
         for pod in self._pods().values():
-            if objects.text(pod, "metadata", "labels", _HASH) == hash:
-                continue
             uid, name = objects.text(pod, "metadata", "uid"), objects.name_of(pod)
+            if objects.text(pod, "metadata", "labels", _HASH) == hash or uid in self.old.values():
+                continue  # an old one may be left on a node whose kubelet is silent
             call = Call("patch", "pods", namespace=self.key.namespace, name=name)
             try:
                 self.api.patch(call, {"metadata": {"uid": uid, "labels": {_HASH: hash}}})
@@ -198,6 +198,19 @@ class Roll:
         uid = objects.text(self._read(), "metadata", "uid")
         items = self.api.items(Call("list", "pods", namespace=self.key.namespace), query)
         return by_node(item for item in items if _is_of(item, uid))
+
+    def _orphans(self) -> dict[str, Mapping[str, Any]]:
+        """Return pods, by node, that the DaemonSet will adopt: they were left running when an older one was deleted."""
+        labels = objects.at(self.body, "spec", "selector", "matchLabels")
+        if not isinstance(labels, Mapping) or not labels:
+            return {}
+        query = {"labelSelector": ",".join(f"{key}={value}" for key, value in labels.items())}
+        items = self.api.items(Call("list", "pods", namespace=self.key.namespace), query)
+        return by_node(
+            item
+            for item in items
+            if objects.controller_of(item) is None and not objects.text(item, "metadata", "deletionTimestamp")
+        )
 
     def _delete(self, pod: Mapping[str, Any], uid: str) -> None:
         call = Call("delete", "pods", namespace=self.key.namespace, name=objects.name_of(pod))
