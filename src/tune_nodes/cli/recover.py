@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from tune_nodes.cli import complete, recoverguards, recoverview
+from tune_nodes.cli import complete, recoverguards, recoverview, reinstall
 from tune_nodes.cli.asking import confirmed, must_be_answerable
 from tune_nodes.cli.incluster import wish_of
 from tune_nodes.cli.options import Expanded, InCluster, Output, Reach, examples
@@ -273,3 +273,5 @@ app.command(
     epilog=examples("tune-nodes recover resume -i prod", "tune-nodes recover resume --kubeconfig ~/.kube/prod"),
 )(Expanded(recoverguards.resume))
 app.command("undo", epilog=examples("tune-nodes recover undo", "tune-nodes recover undo latest --yes"))(Expanded(undo))
+for _name, _command, _lines in reinstall.COMMANDS:
+    app.command(_name, epilog=examples(*_lines))(Expanded(_command))

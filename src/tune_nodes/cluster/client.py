@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -209,7 +209,10 @@ class Cluster:
             level: which.
             purpose: only those of its manifest for this ("mtu"); "" for those that a run needs.
         """
-        wanted = rights.optional(level, purpose) if purpose else rights.required(level)
+        return self.lacking(rights.optional(level, purpose) if purpose else rights.required(level))
+
+    def lacking(self, wanted: Sequence[rights.Right]) -> list[str]:
+        """Return which of these permissions we do not have."""
         answers = self._side_by_side(self._has, wanted)
         return [str(right) for right, has in zip(wanted, answers, strict=True) if not has]
 

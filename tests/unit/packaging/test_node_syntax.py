@@ -16,7 +16,7 @@ NODE_SIDE = sorted((PLUGINS / "module_utils").rglob("*.py"))
 GLUE = PLUGINS / "module_utils" / "ansible_glue.py"  # between AnsibleModule and the node side; for modules only
 MODULES = sorted((PLUGINS / "modules").glob("*.py"))
 #: Modules that speak to a cluster where its kubeconfig is, with the Python package.
-ON_THE_CONTROLLER = ("cni_mtu.py", "policy_reset.py")
+ON_THE_CONTROLLER = ("cni_mtu.py", "cni_reinstall.py", "policy_reset.py")
 FLOOR = (3, 8)
 VERMIN = str(Path(sys.executable).with_name("vermin"))
 
