@@ -127,6 +127,19 @@ def test_mtu_blackhole_swallows_what_is_too_large_in_its_direction_only(
     assert left == {"lo", "br0", "uplink", "n1", "n2", "n3"}
 
 
+def test_a_hop_is_never_passed_by_whichever_cable_has_the_lowest_address(lab3: Lab) -> None:
+    node, layout = lab3.nodes[0], lab3.state.layout
+    cable = ["ip", "-n", layout.hub, "link", "set", layout.port(node.number), "address"]
+    before = run(["ip", "-n", layout.hub, "-br", "link", "show", layout.port(node.number)]).stdout.split()[2]
+    run([*cable, "02:00:00:00:00:01"])  # a bridge without an address of its own takes the lowest of its ports
+    try:
+        assert ping(node, str(layout.gateway), 1400)  # the node knows the gateway's address from now on
+        node.break_(OUTWARD)
+        assert not ping(node, str(layout.gateway), 1401)
+    finally:
+        run([*cable, before])
+
+
 def test_a_hop_before_ssh_hangs_new_logins_and_lets_small_segments_pass(lab3: Lab) -> None:
     node, other, _ = lab3.nodes
     with session(node) as say:

@@ -14,6 +14,9 @@ from tune_nodes.lab.command import run
 from tune_nodes.lab.model import Layout, NodeState
 
 MTU = 1500
+#: The bridge's own address. Without one it takes the lowest of its ports', and a hop between that port and the bridge
+#: would take what is sent to the bridge for its own.
+BRIDGE = "02:74:6e:00:00:01"
 _NETNS_DIRECTORY = Path("/run/netns")
 
 _HUB_SCRIPT = """\
@@ -45,7 +48,7 @@ def hub_batch(layout: Layout) -> str:
     prefix = layout.network.prefixlen
     return (
         "link set lo up\n"
-        f"link add br0 mtu {MTU} type bridge stp_state 0 forward_delay 0 mcast_snooping 0\n"
+        f"link add br0 address {BRIDGE} mtu {MTU} type bridge stp_state 0 forward_delay 0 mcast_snooping 0\n"
         f"addr add {layout.gateway}/{prefix} dev br0\n"
         "link set br0 up\n"
         "link set uplink master br0\n"
