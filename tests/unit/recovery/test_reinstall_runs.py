@@ -12,7 +12,10 @@ from cni_server import AGENT, CONFIG, DAEMONSET, CniServer, changed_map
 from lease_server import opened
 
 from tune_nodes.cluster import api as wire
+from tune_nodes.cluster.call import Call
 from tune_nodes.cluster.client import Cluster
+from tune_nodes.cluster.errors import NOT_FOUND, UNREACHABLE, ClusterError
+from tune_nodes.cluster.refusals import Refused
 from tune_nodes.errors import Exit, TuneError, UsageError
 from tune_nodes.recovery import pause
 from tune_nodes.recovery.reinstall import gate, plan, record, runs, service, undo
@@ -347,6 +350,60 @@ def test_what_the_server_refuses_stands_in_the_way(
     assert [one.text for one in found.plan.barred] == ["it is being deleted: finalizers hold it"]
     with pytest.raises(TuneError, match="was refused: it is being deleted"):
         service.carry_out(cluster, found, state, WAY)
+
+
+def test_nodes_in_their_order(server: CniServer, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, labels in (("win", {"kubernetes.io/os": "windows"}), ("far", {"type": "virtual-kubelet"}), ("dead", {})):
+        server.nodes.append({"metadata": {"name": name, "labels": labels}, "status": {}})
+    late = {"dead": "2026-11-24T09:58:00.0Z"}
+    monkeypatch.setattr(
+        server,
+        "_lease",
+        lambda name: {
+            "metadata": {"name": name},
+            "spec": {"renewTime": late.get(name, "2026-11-24T10:00:00.0Z" if name != "w1" else "2026-11-24T09:59:30Z")},
+        },
+    )
+    assert plan.nodes_of(cluster) == (("w1", "w2", "cp"), ("dead",), frozenset({"cp"}))
+    server.nodes[:] = [one for one in server.nodes if one["metadata"]["name"] in ("win", "far")]
+    with pytest.raises(TuneError, match="no Linux node"):
+        plan.nodes_of(cluster)
+
+
+@pytest.mark.parametrize(
+    ("status", "lacks"),
+    [
+        ({}, True),
+        ({"containerStatuses": [{"containerID": ""}]}, True),
+        ({"podIP": "10.244.1.9"}, False),
+        ({"phase": "Failed", "containerStatuses": [{"containerID": "containerd://1"}]}, False),
+    ],
+)
+def test_a_new_pod_has_a_network(server: CniServer, cluster: Cluster, status: dict[str, Any], lacks: bool) -> None:
+    server.objects["/api/v1/namespaces/kube-flannel/pods/p"] = {"metadata": {"name": "p"}, "status": status}
+    proof = gate.Gate(cluster.api, "kube-flannel", "image", 1, lambda: False)
+    assert bool(proof._without_network(Call("get", "pods", namespace="kube-flannel", name="p"))) is lacks
+
+
+def test_a_server_that_is_away_for_a_moment_is_waited_for(cluster: Cluster) -> None:
+    answers: list[Any] = [
+        ClusterError(UNREACHABLE, "away"),
+        Refused(ClusterError("server", "lost"), 503),
+        "not yet",
+        "",
+    ]
+
+    def lacks() -> str:
+        found = answers.pop(0)
+        if isinstance(found, Exception):
+            raise found
+        return str(found)
+
+    gate.Gate(cluster.api, "kube-flannel", "image", 5, lambda: False).wait("w1", lacks)
+    assert answers == []
+    with pytest.raises(ClusterError, match="gone"):
+        answers.append(ClusterError(NOT_FOUND, "gone"))
+        gate.Gate(cluster.api, "kube-flannel", "image", 5, lambda: False).wait("w1", lacks)
 
 
 def test_the_hash_is_of_what_the_plan_rests_on(
