@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -237,6 +238,22 @@ def test_agents_left_running_without_their_daemonset_are_replaced_in_their_turn(
     put_back(cluster, made, state)
     assert (server.made, server.said()) == (ORDER, whole)
     assert not set(server.agents().values()) & set(before.values())
+
+
+def test_a_daemonset_that_a_forgotten_run_left_half_made(
+    server: CniServer, cluster: Cluster, made: record.Record, state: Path
+) -> None:
+    whole = server.said()
+    server.lose(DAEMONSET)
+    server.sick.add("w2")
+    with pytest.raises(TuneError, match="w2 is not well"):
+        put_back(cluster, made, state, Way(limit=0.1))
+    shutil.rmtree(runs.home(state))
+    server.sick.clear()
+    server.made.clear()
+    put_back(cluster, made, state)
+    assert server.made == ORDER, "none before its turn, though the first was new already"
+    assert server.said() == whole
 
 
 def test_stopped_between_two_nodes(server: CniServer, cluster: Cluster, made: record.Record, state: Path) -> None:
