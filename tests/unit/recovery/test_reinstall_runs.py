@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from cni_server import AGENT, CONFIG, DAEMONSET, CniServer, changed_map
 from lease_server import opened
+from reinstalled import WAY, put_back, take_back
 
 from tune_nodes.cluster import api as wire
 from tune_nodes.cluster.call import Call
@@ -19,10 +20,9 @@ from tune_nodes.cluster.errors import NOT_FOUND, UNREACHABLE, ClusterError
 from tune_nodes.cluster.refusals import Refused
 from tune_nodes.errors import Exit, TuneError, UsageError
 from tune_nodes.recovery import pause
-from tune_nodes.recovery.reinstall import gate, plan, record, runs, service, undo
+from tune_nodes.recovery.reinstall import gate, plan, record, runs, service
 from tune_nodes.recovery.reinstall.carry import Way
 
-WAY = Way(limit=5)
 ORDER = ["w1", "w2", "cp"]
 
 
@@ -51,14 +51,6 @@ def state(tmp_path: Path) -> Path:
 @pytest.fixture
 def made(cluster: Cluster, state: Path) -> record.Record:
     return service.make(cluster, record.home(state))
-
-
-def put_back(cluster: Cluster, made: record.Record, state: Path, way: Way = WAY) -> tuple[str, list[str]]:
-    return service.carry_out(cluster, service.look(cluster, made, state, way.force), state, way)
-
-
-def take_back(cluster: Cluster, state: Path, way: Way = WAY) -> undo.Undone:
-    return service.take_back(cluster, runs.named(runs.home(state), "latest"), state, way)
 
 
 def test_a_record_holds_the_cni_and_nothing_of_the_servers(made: record.Record) -> None:
@@ -128,78 +120,6 @@ def test_agents_read_a_changed_map_anew_and_an_undo_brings_the_change_back(
     # What an undo wrote is ours: the next reinstall needs no force for it.
     assert put_back(cluster, made, state)[1] == ORDER
     assert server.said() == whole
-
-
-@pytest.mark.parametrize("lost", [True, False], ids=["deleted", "changed"])
-def test_cut_off_after_any_write_the_same_command_finishes(tmp_path: Path, lost: bool) -> None:
-    number, way = 0, Way(force=True, limit=0.05)
-    while True:
-        number += 1
-        server, here = CniServer(2), tmp_path / str(number)
-        here.mkdir()
-        with opened(server, here) as cluster:
-            whole = server.said()
-            made = service.make(cluster, record.home(here))
-            if lost:
-                server.lose(DAEMONSET, CONFIG)
-            else:
-                server.keep(CONFIG, changed_map(server))
-            server.made.clear()
-            server.writes, server.dies = 0, number
-            try:
-                put_back(cluster, made, here, way)
-                break
-            except TuneError:
-                server.broken, server.dies = False, -1
-            put_back(cluster, made, here, Way(force=True, limit=5))
-            assert server.said() == whole, number
-            assert sorted(server.made) == ["cp", "w1"], f"{number}: an agent was started twice"
-            assert server.strangers() == [], number
-            assert service.look(cluster, made, here).run is None
-    assert number > 10
-
-
-def test_cut_off_after_any_write_it_can_be_taken_back(tmp_path: Path) -> None:
-    number = 0
-    while True:
-        number += 1
-        server, here = CniServer(2), tmp_path / str(number)
-        here.mkdir()
-        with opened(server, here) as cluster:
-            made = service.make(cluster, record.home(here))
-            server.keep(CONFIG, changed_map(server))
-            before = server.said()
-            server.writes, server.dies = 0, number
-            try:
-                put_back(cluster, made, here, Way(force=True, limit=0.05))
-                break
-            except TuneError:
-                server.broken, server.dies = False, -1
-            if not list(runs.known(runs.home(here))):
-                assert server.said() == before
-                continue
-            assert take_back(cluster, here).left == [], number
-            assert server.said() == before, number
-
-
-def test_an_undo_that_was_cut_off_is_finished(tmp_path: Path) -> None:
-    for number in range(1, 100, 3):
-        server, here = CniServer(2), tmp_path / str(number)
-        here.mkdir()
-        with opened(server, here) as cluster:
-            made = service.make(cluster, record.home(here))
-            server.keep(CONFIG, changed_map(server))
-            before = server.said()
-            put_back(cluster, made, here, Way(force=True, limit=5))
-            server.writes, server.dies = 0, number
-            try:
-                take_back(cluster, here, Way(limit=0.05))
-                break
-            except TuneError:
-                server.broken, server.dies = False, -1
-            assert take_back(cluster, here).left == [], number
-            assert server.said() == before, number
-    assert number > 10
 
 
 def test_the_first_node_that_is_not_well_ends_it(
