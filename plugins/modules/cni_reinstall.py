@@ -141,6 +141,12 @@ nodes:
   type: list
   elements: str
   sample: [worker-1, worker-2, control-plane-1]
+silent:
+  description: Nodes whose kubelet does not answer, and which are not waited for.
+  returned: O(state=installed)
+  type: list
+  elements: str
+  sample: []
 said:
   description: What was done, a sentence each.
   returned: always

@@ -82,6 +82,7 @@ class CniServer(Server):
         super().__init__(copy.deepcopy(NODES[:nodes]), (SPACE, "kube-system", "tune-nodes"))
         self.held: dict[str, dict[tuple[str, ...], str]] = {}
         self.made: list[str] = []
+        self.kinds = copy.deepcopy(KINDS)
         self.dies = -1
         self.writes = 0
         self.denied: set[str] = set()
@@ -150,7 +151,7 @@ class CniServer(Server):
         head, _, name = path.rpartition("/")
         if path == "/version":
             request.send(200, {"gitVersion": "v1.34.0"})
-        elif (version := path.removeprefix("/apis/").removeprefix("/api/")) in KINDS:
+        elif (version := path.removeprefix("/apis/").removeprefix("/api/")) in self.kinds:
             rows = [
                 {"name": plural, "kind": kind, "namespaced": spaced} for kind, (plural, spaced) in self._kinds(version)
             ]
@@ -171,7 +172,7 @@ class CniServer(Server):
                 request.send(200, {"items": items})
 
     def _kinds(self, version: str) -> list[tuple[str, tuple[str, bool]]]:
-        return list(KINDS[version].items())
+        return list(self.kinds[version].items())
 
     def _lease(self, name: str) -> dict[str, Any]:
         self._count += 1
@@ -268,10 +269,19 @@ class CniServer(Server):
         result = merge(result, body)
         held |= dict.fromkeys(wanted, manager)
         result = self._stamped(before, result)
+        if "dryRun" not in query and result["kind"] == "CustomResourceDefinition":
+            self._define(result)
         if "dryRun" not in query:
             self.objects[path], self.held[path] = result, held
             self._control()
         request.send(200 if before else 201, self.objects[path] if "dryRun" not in query else result)
+
+    def _define(self, item: dict[str, Any]) -> None:
+        """Serve a kind."""
+        spec, names = item["spec"], item["spec"]["names"]
+        version = f"{spec['group']}/{spec['versions'][0]['name']}"
+        self.kinds[version] = {names["kind"]: (names["plural"], spec["scope"] == "Namespaced")}
+        item["status"] = {"conditions": [{"type": "Established", "status": "True"}]}
 
     def _uid(self) -> str:
         self._count += 1

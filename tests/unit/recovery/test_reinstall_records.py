@@ -20,6 +20,7 @@ from tune_nodes.cluster.client import Cluster
 from tune_nodes.errors import TuneError, UsageError
 from tune_nodes.policy.keeping import document
 from tune_nodes.recovery.reinstall import manifests, plan, record, runs, service
+from tune_nodes.recovery.reinstall.carry import Way
 
 
 @pytest.fixture
@@ -284,7 +285,12 @@ DEFINITION = {
     "apiVersion": "apiextensions.k8s.io/v1",
     "kind": "CustomResourceDefinition",
     "metadata": {"name": "pools.crd.example.org"},
-    "spec": {"group": "crd.example.org", "names": {"kind": "Pool"}, "scope": "Cluster"},
+    "spec": {
+        "group": "crd.example.org",
+        "names": {"kind": "Pool", "plural": "pools"},
+        "scope": "Cluster",
+        "versions": [{"name": "v1"}],
+    },
 }
 
 
@@ -297,6 +303,20 @@ def test_a_kind_that_the_manifests_define_themselves(
     assert [str(part.key) for part in made.parts] == ["CustomResourceDefinition pools.crd.example.org", "Pool p"]
     found = plan.look(cluster, made)
     assert [(step.status, step.text) for step in found.steps] == [("create", ""), ("create", "its kind is made first")]
+
+
+def test_a_kind_is_made_before_its_objects_and_stays(
+    cluster: Cluster, home: Path, tmp_path: Path, server: CniServer
+) -> None:
+    made = service.make(cluster, home, [written(tmp_path, POOL, DEFINITION)])
+    found = service.look(cluster, made, tmp_path)
+    run, nodes = service.carry_out(cluster, found, tmp_path, Way(limit=5))
+    assert nodes == []
+    assert server.objects["/apis/crd.example.org/v1/pools/p"]["kind"] == "Pool"
+    assert not service.look(cluster, made, tmp_path).plan.work
+    done = service.take_back(cluster, runs.named(runs.home(tmp_path), run), tmp_path, Way(limit=5))
+    assert done.removed == ["Pool p"]
+    assert done.left == ["CustomResourceDefinition pools.crd.example.org: what is in it may be others'"]
 
 
 def test_a_kind_that_nobody_defines_any_more_stands_in_the_way(cluster: Cluster, home: Path, tmp_path: Path) -> None:

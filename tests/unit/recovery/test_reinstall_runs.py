@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,15 +11,18 @@ from typing import Any
 import pytest
 from cni_server import AGENT, CONFIG, DAEMONSET, CniServer, changed_map
 from lease_server import opened
+from reinstalled import WAY, put_back, take_back
 
 from tune_nodes.cluster import api as wire
+from tune_nodes.cluster.call import Call
 from tune_nodes.cluster.client import Cluster
+from tune_nodes.cluster.errors import NOT_FOUND, UNREACHABLE, ClusterError
+from tune_nodes.cluster.refusals import Refused
 from tune_nodes.errors import Exit, TuneError, UsageError
 from tune_nodes.recovery import pause
-from tune_nodes.recovery.reinstall import gate, plan, record, runs, service, undo
+from tune_nodes.recovery.reinstall import gate, plan, record, runs, service
 from tune_nodes.recovery.reinstall.carry import Way
 
-WAY = Way(limit=5)
 ORDER = ["w1", "w2", "cp"]
 
 
@@ -47,14 +51,6 @@ def state(tmp_path: Path) -> Path:
 @pytest.fixture
 def made(cluster: Cluster, state: Path) -> record.Record:
     return service.make(cluster, record.home(state))
-
-
-def put_back(cluster: Cluster, made: record.Record, state: Path, way: Way = WAY) -> tuple[str, list[str]]:
-    return service.carry_out(cluster, service.look(cluster, made, state, way.force), state, way)
-
-
-def take_back(cluster: Cluster, state: Path, way: Way = WAY) -> undo.Undone:
-    return service.take_back(cluster, runs.named(runs.home(state), "latest"), state, way)
 
 
 def test_a_record_holds_the_cni_and_nothing_of_the_servers(made: record.Record) -> None:
@@ -126,78 +122,6 @@ def test_agents_read_a_changed_map_anew_and_an_undo_brings_the_change_back(
     assert server.said() == whole
 
 
-@pytest.mark.parametrize("lost", [True, False], ids=["deleted", "changed"])
-def test_cut_off_after_any_write_the_same_command_finishes(tmp_path: Path, lost: bool) -> None:
-    number, way = 0, Way(force=True, limit=0.05)
-    while True:
-        number += 1
-        server, here = CniServer(2), tmp_path / str(number)
-        here.mkdir()
-        with opened(server, here) as cluster:
-            whole = server.said()
-            made = service.make(cluster, record.home(here))
-            if lost:
-                server.lose(DAEMONSET, CONFIG)
-            else:
-                server.keep(CONFIG, changed_map(server))
-            server.made.clear()
-            server.writes, server.dies = 0, number
-            try:
-                put_back(cluster, made, here, way)
-                break
-            except TuneError:
-                server.broken, server.dies = False, -1
-            put_back(cluster, made, here, Way(force=True, limit=5))
-            assert server.said() == whole, number
-            assert sorted(server.made) == ["cp", "w1"], f"{number}: an agent was started twice"
-            assert server.strangers() == [], number
-            assert service.look(cluster, made, here).run is None
-    assert number > 10
-
-
-def test_cut_off_after_any_write_it_can_be_taken_back(tmp_path: Path) -> None:
-    number = 0
-    while True:
-        number += 1
-        server, here = CniServer(2), tmp_path / str(number)
-        here.mkdir()
-        with opened(server, here) as cluster:
-            made = service.make(cluster, record.home(here))
-            server.keep(CONFIG, changed_map(server))
-            before = server.said()
-            server.writes, server.dies = 0, number
-            try:
-                put_back(cluster, made, here, Way(force=True, limit=0.05))
-                break
-            except TuneError:
-                server.broken, server.dies = False, -1
-            if not list(runs.known(runs.home(here))):
-                assert server.said() == before
-                continue
-            assert take_back(cluster, here).left == [], number
-            assert server.said() == before, number
-
-
-def test_an_undo_that_was_cut_off_is_finished(tmp_path: Path) -> None:
-    for number in range(1, 100, 3):
-        server, here = CniServer(2), tmp_path / str(number)
-        here.mkdir()
-        with opened(server, here) as cluster:
-            made = service.make(cluster, record.home(here))
-            server.keep(CONFIG, changed_map(server))
-            before = server.said()
-            put_back(cluster, made, here, Way(force=True, limit=5))
-            server.writes, server.dies = 0, number
-            try:
-                take_back(cluster, here, Way(limit=0.05))
-                break
-            except TuneError:
-                server.broken, server.dies = False, -1
-            assert take_back(cluster, here).left == [], number
-            assert server.said() == before, number
-    assert number > 10
-
-
 def test_the_first_node_that_is_not_well_ends_it(
     server: CniServer, cluster: Cluster, made: record.Record, state: Path
 ) -> None:
@@ -234,6 +158,22 @@ def test_agents_left_running_without_their_daemonset_are_replaced_in_their_turn(
     put_back(cluster, made, state)
     assert (server.made, server.said()) == (ORDER, whole)
     assert not set(server.agents().values()) & set(before.values())
+
+
+def test_a_daemonset_that_a_forgotten_run_left_half_made(
+    server: CniServer, cluster: Cluster, made: record.Record, state: Path
+) -> None:
+    whole = server.said()
+    server.lose(DAEMONSET)
+    server.sick.add("w2")
+    with pytest.raises(TuneError, match="w2 is not well"):
+        put_back(cluster, made, state, Way(limit=0.1))
+    shutil.rmtree(runs.home(state))
+    server.sick.clear()
+    server.made.clear()
+    put_back(cluster, made, state)
+    assert server.made == ORDER, "none before its turn, though the first was new already"
+    assert server.said() == whole
 
 
 def test_stopped_between_two_nodes(server: CniServer, cluster: Cluster, made: record.Record, state: Path) -> None:
@@ -347,6 +287,60 @@ def test_what_the_server_refuses_stands_in_the_way(
     assert [one.text for one in found.plan.barred] == ["it is being deleted: finalizers hold it"]
     with pytest.raises(TuneError, match="was refused: it is being deleted"):
         service.carry_out(cluster, found, state, WAY)
+
+
+def test_nodes_in_their_order(server: CniServer, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, labels in (("win", {"kubernetes.io/os": "windows"}), ("far", {"type": "virtual-kubelet"}), ("dead", {})):
+        server.nodes.append({"metadata": {"name": name, "labels": labels}, "status": {}})
+    late = {"dead": "2026-11-24T09:58:00.0Z"}
+    monkeypatch.setattr(
+        server,
+        "_lease",
+        lambda name: {
+            "metadata": {"name": name},
+            "spec": {"renewTime": late.get(name, "2026-11-24T10:00:00.0Z" if name != "w1" else "2026-11-24T09:59:30Z")},
+        },
+    )
+    assert plan.nodes_of(cluster) == (("w1", "w2", "cp"), ("dead",), frozenset({"cp"}))
+    server.nodes[:] = [one for one in server.nodes if one["metadata"]["name"] in ("win", "far")]
+    with pytest.raises(TuneError, match="no Linux node"):
+        plan.nodes_of(cluster)
+
+
+@pytest.mark.parametrize(
+    ("status", "lacks"),
+    [
+        ({}, True),
+        ({"containerStatuses": [{"containerID": ""}]}, True),
+        ({"podIP": "10.244.1.9"}, False),
+        ({"phase": "Failed", "containerStatuses": [{"containerID": "containerd://1"}]}, False),
+    ],
+)
+def test_a_new_pod_has_a_network(server: CniServer, cluster: Cluster, status: dict[str, Any], lacks: bool) -> None:
+    server.objects["/api/v1/namespaces/kube-flannel/pods/p"] = {"metadata": {"name": "p"}, "status": status}
+    proof = gate.Gate(cluster.api, "kube-flannel", "image", 1, lambda: False)
+    assert bool(proof._without_network(Call("get", "pods", namespace="kube-flannel", name="p"))) is lacks
+
+
+def test_a_server_that_is_away_for_a_moment_is_waited_for(cluster: Cluster) -> None:
+    answers: list[Any] = [
+        ClusterError(UNREACHABLE, "away"),
+        Refused(ClusterError("server", "lost"), 503),
+        "not yet",
+        "",
+    ]
+
+    def lacks() -> str:
+        found = answers.pop(0)
+        if isinstance(found, Exception):
+            raise found
+        return str(found)
+
+    gate.Gate(cluster.api, "kube-flannel", "image", 5, lambda: False).wait("w1", lacks)
+    assert answers == []
+    with pytest.raises(ClusterError, match="gone"):
+        answers.append(ClusterError(NOT_FOUND, "gone"))
+        gate.Gate(cluster.api, "kube-flannel", "image", 5, lambda: False).wait("w1", lacks)
 
 
 def test_the_hash_is_of_what_the_plan_rests_on(

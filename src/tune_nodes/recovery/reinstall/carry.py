@@ -19,7 +19,7 @@ from tune_nodes.recovery.reinstall import needs
 from tune_nodes.recovery.reinstall.applying import applied
 from tune_nodes.recovery.reinstall.gate import LOOK, Gate
 from tune_nodes.recovery.reinstall.parts import Key, Part, pod_spec, tidy
-from tune_nodes.recovery.reinstall.plan import WRITTEN, Plan, Step, call_of
+from tune_nodes.recovery.reinstall.plan import ROLLING, WRITTEN, Plan, Step, call_of
 from tune_nodes.recovery.reinstall.rollout import Rollout
 from tune_nodes.recovery.reinstall.rolls import CHANGING, MAKING, Roll, final_strategy
 from tune_nodes.recovery.reinstall.runs import Run, row_of
@@ -141,8 +141,9 @@ def carry_out(
 
 def _roll(cluster: Cluster, step: Step, run: Run, before: Mapping[Key, Part], writer: Writer) -> Roll:
     key, body = step.part.key, step.part.body
-    begun = run.there.rolling.get(key, ("", {}))[0]
-    mode = MAKING if step.live is None else begun or CHANGING
+    mark = objects.text(step.live, "metadata", "annotations", ROLLING)
+    half_made = step.live is None or mark.endswith(f" {MAKING}")  # by a run that is known no more, maybe
+    mode = MAKING if half_made else run.there.rolling.get(key, ("", {}))[0] or CHANGING
     was = before.get(key)
     strategy = final_strategy(body, was.body if was else None)
     put, about = partial(writer.put, key), partial(writer.about, key)

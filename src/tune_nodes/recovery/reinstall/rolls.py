@@ -89,7 +89,7 @@ class Roll:
         """Keep the controller from replacing pods; return those that are there, by node."""
         if self.mode == CHANGING:
             self._patch({ROLLING: self.mark}, {**ON_DELETE, "rollingUpdate": None})
-        pods = self._orphans() if self.mode == MAKING else self._pods()
+        pods = {**(self._orphans() if self.mode == MAKING else {}), **self._pods()}
         return {node: objects.text(pod, "metadata", "uid") for node, pod in pods.items()}
 
     def change(self) -> None:
@@ -185,6 +185,15 @@ class Roll:
     def _read(self) -> dict[str, Any]:
         return self.api.get(self._call("get"))
 
+    def _there(self) -> dict[str, Any]:
+        """Return it as it is, {} where it is not there (yet)."""
+        try:
+            return self._read()
+        except ClusterError as problem:
+            if problem.code != NOT_FOUND:
+                raise
+            return {}
+
     def _patch(self, notes: Mapping[str, Any], strategy: Mapping[str, Any]) -> None:
         body = {"metadata": {"annotations": notes}, "spec": {"updateStrategy": strategy}}
         self.api.patch(self._call("patch"), body)
@@ -195,7 +204,7 @@ class Roll:
 
     def _pods(self, query: Mapping[str, str] | None = None) -> dict[str, Mapping[str, Any]]:
         """Return its pods by node; of two on one node the one that is not going."""
-        uid = objects.text(self._read(), "metadata", "uid")
+        uid = objects.text(self._there(), "metadata", "uid")
         items = self.api.items(Call("list", "pods", namespace=self.key.namespace), query)
         return by_node(item for item in items if _is_of(item, uid))
 
