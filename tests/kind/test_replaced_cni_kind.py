@@ -88,7 +88,11 @@ def bed(cilium_cluster: Cluster, tmp_path: Path) -> Iterator[Bed]:
     found = Bed(cilium_cluster, worker, tmp_path)
     (tmp_path / "ansible.cfg").write_text("[defaults]\n")
     delete = ["delete", "--ignore-not-found", "-f", "-"]
+    drain = ["drain", worker, "--ignore-daemonsets", "--force", "--delete-emptydir-data", "--timeout=90s"]
     try:
+        cilium_cluster.kubectl(
+            *drain, timeout=100
+        )  # a pod that lives in its datapath makes that anything but a leftover
         cilium_cluster.kubectl("-n", "kube-system", "delete", "daemonset", "cilium", "--timeout=90s", timeout=100)
         wait_for(lambda: not found.agents("kube-system", "k8s-app=cilium"), "the agent does not end")
         yield found
@@ -99,6 +103,7 @@ def bed(cilium_cluster: Cluster, tmp_path: Path) -> Iterator[Bed]:
             cilium_cluster.ssh(node, f"{script}; ip link del flannel.1; ip link del cni0; true")
         cilium_cluster.kubectl("apply", "-f", "-", input=manifest("cilium"))
         cilium_cluster.wait_ready()
+        cilium_cluster.kubectl("uncordon", worker)
 
 
 def test_what_cilium_left_is_named_with_proof_and_a_reboot_is_asked_for(bed: Bed) -> None:
@@ -107,16 +112,17 @@ def test_what_cilium_left_is_named_with_proof_and_a_reboot_is_asked_for(bed: Bed
     said = bed.look("--check").stdout
     assert "cilium is configured, but its agent has no pod on this node" in said, said
     bed.cluster.kubectl("apply", "-f", "-", input=manifest("flannel"))
-    wait_for(lambda: "10-flannel.conflist" in bed.cluster.ssh(bed.worker, "ls", CONFS).stdout, "no Flannel", 120)
+    rollout = ["-n", "kube-flannel", "rollout", "status", "daemonset", "--timeout=120s"]
+    bed.cluster.kubectl(*rollout, timeout=130)
     done = bed.look("--check")
     said = " ".join(done.stdout.split())
     assert "05-cilium.conflist comes before 10-flannel.conflist" in said, said
     assert "left by cilium" in said and "its BPF programs are in the kernel" in said, said
     assert "a reboot of this node, once its pods are moved away" in said, said
     assert "R5 reboot or replace the node: asked for, never done here" in said, said
-    done = bed.look("--yes", "-o", "json")
+    assert "R3 remove" not in said, said
+    done = bed.look("--rung", "0", "--yes", "-o", "json")
     document = json.loads(done.stdout)
-    assert document["recovery"][bed.worker]["rungs"] == []
     assert 5 in [finding["rung"] for finding in document["recovery"][bed.worker]["findings"]]
     kept = bed.directory / "state/runs" / document["id"] / f"cni-{bed.worker}-before.json"
     rows = [row for row in json.loads(kept.read_text())["orphans"] if row["owner"] == "cilium"]
