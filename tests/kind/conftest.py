@@ -26,15 +26,17 @@ def needs(item: pytest.Item, fixture: str) -> bool:
     return fixture in getattr(item, "fixturenames", ())
 
 
+@pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark all tests of this lane by their cluster, and put those with Cilium last.
 
-    A process has one cluster at a time. Of two (`-n 2 --dist loadgroup`), each has one of the clusters.
+    A process has one cluster at a time; the lane has two processes, each with one of the clusters.
     """
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.kind)
-            item.add_marker(pytest.mark.xdist_group("cilium" if needs(item, "cilium_cluster") else "flannel"))
+            if needs(item, "cilium_cluster"):
+                item.add_marker(pytest.mark.cilium)
             if item.get_closest_marker("timeout") is None:
                 item.add_marker(pytest.mark.timeout(FUNCTION_LIMIT, func_only=True))
     items.sort(key=lambda item: needs(item, "cilium_cluster"))
