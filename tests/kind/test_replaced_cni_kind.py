@@ -90,9 +90,9 @@ def bed(cilium_cluster: Cluster, tmp_path: Path) -> Iterator[Bed]:
     delete = ["delete", "--ignore-not-found", "-f", "-"]
     drain = ["drain", worker, "--ignore-daemonsets", "--force", "--delete-emptydir-data", "--timeout=90s"]
     try:
-        cilium_cluster.kubectl(
-            *drain, timeout=100
-        )  # a pod that lives in its datapath makes that anything but a leftover
+        # What a pod lives by is no leftover; a drain leaves those of DaemonSets, such as other tests' probes.
+        cilium_cluster.kubectl("delete", "daemonset", "probe", "--ignore-not-found", "--timeout=60s", timeout=70)
+        cilium_cluster.kubectl(*drain, timeout=100)
         cilium_cluster.kubectl("-n", "kube-system", "delete", "daemonset", "cilium", "--timeout=90s", timeout=100)
         wait_for(lambda: not found.agents("kube-system", "k8s-app=cilium"), "the agent does not end")
         yield found
