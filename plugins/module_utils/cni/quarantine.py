@@ -60,26 +60,41 @@ class Item:
 
 
 class Quarantine:
-    """One run's quarantine on one node."""
+    """One run's quarantine on one node.
+
+    Attributes:
+        directory, manifest: where quarantines lie, and the name of the list in each.
+        keep: how many older ones stay when one is made.
+        noun, absent: what it is called, and (what, why) where this node has none of a run.
+    """
+
+    directory, manifest, keep = DIRECTORY, MANIFEST, KEEP
+    noun = "quarantine"
+    absent = (
+        "this node has no leases of run %s in quarantine",
+        "nothing was released in it, or the quarantine is no longer kept",
+    )
 
     def __init__(self, host: Host, run: str) -> None:
         self.host = host
         self.run = check_id(run)
-        self.dir = host.path(DIRECTORY, self.run)
+        self.dir = host.path(self.directory, self.run)
         self.items: List[Item] = []
 
     @property
     def shown(self) -> str:
         """Where it is, as a person on the node types it."""
-        return os.path.join(DIRECTORY, self.run)
+        return os.path.join(self.directory, self.run)
 
     def create(self) -> None:
         """Make its directory. Raises NodeError: it is there already, or cannot be made."""
         make_dir(self.host.path("/var/lib/tune-nodes"), 0o700)
         make_dir(os.path.dirname(self.dir), 0o700)
-        prune(self.host)
+        for name in runs(self.host, self.directory)[: -self.keep]:
+            shutil.rmtree(self.host.path(self.directory, name), ignore_errors=True)
         if os.path.exists(self.dir):
-            raise NodeError("this node already has a quarantine %s" % self.run, "", "use a new run id", code="usage")
+            what = "this node already has a %s %s" % (self.noun, self.run)
+            raise NodeError(what, "", "use a new run id", code="usage")
         make_dir(self.dir, 0o700)
 
     def save(self, path: str, name: str) -> Optional[Saved]:
@@ -117,7 +132,7 @@ class Quarantine:
         )
 
     def seal(self) -> None:
-        """Make copies and manifest durable: only now may a lease go. Raises NodeError."""
+        """Make copies and manifest durable: only now may anything go. Raises NodeError."""
         for top, _dirs, _files in os.walk(self.dir):
             fsync_dir(top)
         document = {
@@ -125,9 +140,17 @@ class Quarantine:
             "run": self.run,
             "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "boot_id": self.host.boot_id,
-            "items": [item.to_dict() for item in self.items],
+            **self.listed(),
         }
-        write_atomic(os.path.join(self.dir, MANIFEST), json.dumps(document, indent=1).encode("utf-8"), 0o600)
+        write_atomic(os.path.join(self.dir, self.manifest), json.dumps(document, indent=1).encode("utf-8"), 0o600)
+
+    def listed(self) -> Dict[str, Any]:
+        """Return what the manifest lists, as a JSON-able mapping."""
+        return {"items": [item.to_dict() for item in self.items]}
+
+    def take(self, document: Mapping[str, Any]) -> None:
+        """Take what a manifest lists. Raises ValueError, KeyError, TypeError, AttributeError for junk."""
+        self.items = [_item(raw) for raw in document["items"]]
 
     def note(self, **line: Any) -> None:
         """Append a line to the journal; the page cache outlives this process, and the copies outlive a power cut."""
@@ -148,17 +171,12 @@ class Quarantine:
         Raises:
             NodeError: code ``unknown``: this node has none of this run; ``failed``: it is not whole.
         """
-        data = read_bytes(os.path.join(self.dir, MANIFEST), 64 << 20)
+        data = read_bytes(os.path.join(self.dir, self.manifest), 64 << 20)
         if data is None:
-            raise NodeError(
-                "this node has no leases of run %s in quarantine" % self.run,
-                "nothing was released in it, or the quarantine is no longer kept",
-                "see: tune-nodes history --verb recover",
-                code="unknown",
-            )
+            what, why = self.absent
+            raise NodeError(what % self.run, why, "see: tune-nodes history --verb recover", code="unknown")
         try:
-            document = json.loads(data.decode("utf-8"))
-            self.items = [_item(raw) for raw in document["items"]]
+            self.take(json.loads(data.decode("utf-8")))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
             raise NodeError("the manifest of run %s is not whole" % self.run, str(exc)[:200]) from exc
 
@@ -177,17 +195,11 @@ def _item(raw: Mapping[str, Any]) -> Item:
     return Item(lease, Saved(**raw["saved"]), [Saved(**one) for one in raw["extras"]])
 
 
-def runs(host: Host) -> List[str]:
-    """Return the runs that have a quarantine here, oldest first."""
-    base = host.path(DIRECTORY)
+def runs(host: Host, directory: str = DIRECTORY) -> List[str]:
+    """Return the runs of which something is kept in a directory, oldest first."""
+    base = host.path(directory)
     try:
         names = [name for name in os.listdir(base) if os.path.isdir(os.path.join(base, name))]
     except OSError:
         return []
     return sorted(names, key=lambda name: os.stat(os.path.join(base, name)).st_mtime_ns)
-
-
-def prune(host: Host) -> None:
-    """Drop the oldest quarantines beyond KEEP."""
-    for name in runs(host)[:-KEEP]:
-        shutil.rmtree(host.path(DIRECTORY, name), ignore_errors=True)

@@ -289,7 +289,7 @@ def test_host_locals_lock_is_waited_for_and_respected(node: Node, monkeypatch: p
 
 
 def test_old_quarantines_go(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quarantine, "KEEP", 2)
+    monkeypatch.setattr(quarantine.Quarantine, "keep", 2)
     for number in range(4):
         node.lay_many(1)
         assert drop(node, run=f"run-{number}")["error"] is None
