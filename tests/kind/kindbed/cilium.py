@@ -21,9 +21,7 @@ def lay_out(root: Path, programs: Programs) -> None:
         root: changed in place.
         programs: builds Cilium's own.
     """
-    for name in ("cilium-agent", "cilium-dbg"):
-        shutil.copy2(programs.path("cilium", name), root / "usr/bin" / name)
-    (root / "usr/bin/cilium").symlink_to("cilium-dbg")
+    shutil.copy2(programs.path("cilium", "cilium-agent"), root / "usr/bin/cilium-agent")
     (root / "opt/cni/bin").mkdir(parents=True)
     shutil.copy2(programs.path("cilium", "cilium-cni"), root / "opt/cni/bin/cilium-cni")
     source = programs.source("cilium", MODULE)

@@ -26,7 +26,7 @@ HERE = Path(__file__).parent
 _PATH = "ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _ENTRYPOINT = 'ENTRYPOINT ["/usr/local/bin/entrypoint","/sbin/init"]'
 _CONTROL_PLANE = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy")
-_IN_THE_NODE = ("kind", "kube", "etcd", "coredns", "pause", "flanneld", "crictl", "runc-nores")
+_IN_THE_NODE = ("kind", "kube", "pause", "flanneld", "runc-nores")
 _PRELOADER = "tune-nodes-test-preload"
 #: Run in a node that only sleeps: what comes on stdin is in its containerd's store afterwards.
 _PRELOAD = """
@@ -156,7 +156,7 @@ class Images:
                 kind_files=self._programs.source("kind", "sigs.k8s.io/kind") / "images/base/files",
                 kube=self._programs.path("kube"),
                 programs=[
-                    (self._programs.path("crictl"), "usr/local/bin/crictl"),
+                    (self._programs.path("kube", "crictl"), "usr/local/bin/crictl"),
                     (self._programs.path("runc-nores"), "usr/local/sbin/runc"),
                 ],
                 pause=wanted["pause"],
@@ -181,16 +181,17 @@ class Images:
             self._docker.import_root(root, wanted[_CONTROL_PLANE[0]], [_PATH])
         for name in _CONTROL_PLANE[1:]:
             self._docker("tag", wanted[_CONTROL_PLANE[0]], wanted[name])
-        self._single("etcd", "usr/local/bin/etcd", wanted["etcd"], "ENV PATH=/usr/local/bin")
-        self._single("coredns", "coredns", wanted["coredns"], 'ENTRYPOINT ["/coredns"]')
-        self._single("pause", "pause", wanted["pause"], 'ENTRYPOINT ["/pause"]')
+        etcd, coredns = (self._programs.path("kube", name) for name in ("etcd", "coredns"))
+        self._single(etcd, "usr/local/bin/etcd", wanted["etcd"], "ENV PATH=/usr/local/bin")
+        self._single(coredns, "coredns", wanted["coredns"], 'ENTRYPOINT ["/coredns"]')
+        self._single(self._programs.path("pause"), "pause", wanted["pause"], 'ENTRYPOINT ["/pause"]')
         return [*(wanted[name] for name in _CONTROL_PLANE), *(wanted[name] for name in ("etcd", "coredns", "pause"))]
 
-    def _single(self, program: str, place: str, tag: str, change: str) -> None:
+    def _single(self, program: Path, place: str, tag: str, change: str) -> None:
         with self._root() as root:
             (root / "tmp").mkdir()
             (root / place).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(self._programs.path(program), root / place)
+            shutil.copy2(program, root / place)
             self._docker.import_root(root, tag, [change])
 
     def _agents(self) -> list[str]:

@@ -39,10 +39,16 @@ class Module:
 MODULES = {
     "pause": Module(),
     "runc-nores": Module(),
-    "crictl": Module(requires={"k8s.io/cri-api": v.STAGING, "google.golang.org/grpc": "1.72.1"}),
-    "etcd": Module(requires={"go.etcd.io/etcd/server/v3": v.ETCD}),
-    "kube": Module(requires={"k8s.io/kubernetes": v.KUBERNETES, "k8s.io/kubectl": v.STAGING}, staging=True),
-    "coredns": Module(requires={"github.com/coredns/coredns": v.COREDNS}, tools=("github.com/coredns/coredns",)),
+    # One module: what its programs share is compiled once.
+    "kube": Module(
+        requires={
+            "k8s.io/kubernetes": v.KUBERNETES,
+            "k8s.io/kubectl": v.STAGING,
+            "go.etcd.io/etcd/server/v3": v.ETCD,
+            "github.com/coredns/coredns": v.COREDNS,
+        },
+        staging=True,
+    ),
     "kind": Module(requires={"sigs.k8s.io/kind": v.KIND}, tools=("sigs.k8s.io/kind",)),
     "flanneld": Module(
         go="1.26.0",
@@ -57,7 +63,7 @@ MODULES = {
             "github.com/osrg/gobgp/v4": f"github.com/osrg/gobgp/v4 v{v.GOBGP}",
             "sigs.k8s.io/controller-tools": f"github.com/cilium/controller-tools v{v.CONTROLLER_TOOLS}",
         },
-        tools=tuple(f"github.com/cilium/cilium/{part}" for part in ("cilium-dbg", "daemon", "plugins/cilium-cni")),
+        tools=tuple(f"github.com/cilium/cilium/{part}" for part in ("daemon", "plugins/cilium-cni")),
     ),
 }
 

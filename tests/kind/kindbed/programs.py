@@ -55,12 +55,9 @@ BUILDS = {
     "kind": Build("10 s", {"kind": "sigs.k8s.io/kind"}),
     "runc-nores": Build("1 s", {"runc-nores": "."}),
     "pause": Build("1 s", {"pause": "."}),
-    "crictl": Build("10 s", {"crictl": "."}),
-    "etcd": Build("16 s", {"etcd": "."}),
-    "coredns": Build("100 s", {"coredns": "github.com/coredns/coredns"}),
     "kube": Build(
         "6 min",
-        {"kube": "."},
+        {"kube": ".", "etcd": "./etcd", "coredns": "./coredns", "crictl": "./crictl"},
         (
             (f"{_BASE}.gitVersion", f"v{v.KUBERNETES}"),
             (f"{_BASE}.gitMajor", "1"),
@@ -81,7 +78,6 @@ BUILDS = {
         "4.5 min",
         {
             "cilium-agent": "github.com/cilium/cilium/daemon",
-            "cilium-dbg": "github.com/cilium/cilium/cilium-dbg",
             "cilium-cni": "github.com/cilium/cilium/plugins/cilium-cni",
         },
         (("github.com/cilium/cilium/pkg/version.ciliumVersion", v.CILIUM),),

@@ -140,7 +140,7 @@ def test_what_is_told_from_before_a_restart_does_not_count(restarted: str, stale
         (["down", "--all"], {"all": True}),
         (["build", "--cni", "cilium"], {"cni": "cilium"}),
         (["inventory", "--name", "a"], {"name": "a"}),
-        (["lock", "kube", "etcd"], {"module": ["kube", "etcd"]}),
+        (["lock", "kube", "kind"], {"module": ["kube", "kind"]}),
         (["lock"], {"module": []}),
         (["status"], {"verb": "status"}),
         (["check"], {"verb": "check"}),
