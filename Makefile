@@ -9,9 +9,9 @@ demo: ## Tune three local nodes (network namespaces), verify them and show the r
 	@scripts/bootstrap demo
 	@scripts/demo
 
-test: ## Run every lane: lint, unit, lab, kind, vm
+test: ## Run every lane: lint, unit, lab, kind, cilium, vm
 	@scripts/bootstrap test
-	@scripts/test lint unit lab build kind vm
+	@scripts/test lint unit lab build kind cilium vm
 
 lint: ## Run the linters and type checks only
 	@scripts/bootstrap lint
@@ -27,7 +27,7 @@ lab: ## Run the tests on real local nodes (needs root)
 
 kind: ## Run the tests on Kubernetes clusters (needs root; the first time builds them, about 15 minutes)
 	@scripts/bootstrap test
-	@scripts/test build kind
+	@scripts/test build kind cilium
 
 vm: ## Run the tests on virtual machines (needs root)
 	@scripts/bootstrap test

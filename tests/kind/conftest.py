@@ -30,7 +30,7 @@ def needs(item: pytest.Item, fixture: str) -> bool:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark all tests of this lane by their cluster, and put those with Cilium last.
 
-    A process has one cluster at a time; the lane has two processes, each with one of the clusters.
+    A process has one cluster at a time; the lanes `kind` and `cilium` are two processes.
     """
     for item in items:
         if HERE in item.path.parents:
