@@ -12,7 +12,8 @@ import typer
 
 from tune_nodes.cli import complete
 from tune_nodes.cli.choice import choose
-from tune_nodes.cli.options import Expanded, Format, InCluster, Output, examples
+from tune_nodes.cli.help import examples
+from tune_nodes.cli.options import Expanded, Format, InCluster, Output
 from tune_nodes.cli.output import Printer
 from tune_nodes.cluster import rights
 from tune_nodes.cluster.access import find_kubeconfig

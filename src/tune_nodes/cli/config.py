@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from tune_nodes.cli.options import Format, examples
+from tune_nodes.cli.help import examples
+from tune_nodes.cli.options import Format
 from tune_nodes.cli.output import Printer
 from tune_nodes.config import load_config
 

@@ -49,26 +49,16 @@ def _report(problem: TuneError, argv: Sequence[str]) -> int:
     return int(problem.exit)
 
 
-def _called(line: list[str]) -> int:
-    """Run a line's command. To load them all takes a part of a second, for which ``policy`` does not wait."""
-    if line[:1] == ["policy"]:
-        from tune_nodes.cli.policy import app as policy
-
-        return int(policy(line[1:], prog_name="tune-nodes policy", standalone_mode=False) or 0)
-    from tune_nodes.cli.app import app
-
-    return int(app(line, prog_name="tune-nodes", standalone_mode=False) or 0)
-
-
 def run(argv: Sequence[str]) -> int:
     """Run one command line and return its exit code; errors are printed as what, why and next."""
     try:
         collection.activate()  # before anything that imports node code
         from tune_nodes.cli import passthrough
+        from tune_nodes.cli.app import app
 
         mine, rest = passthrough.split(argv)
         passthrough.put(rest)
-        return _called(with_verb(mine))
+        return int(app(with_verb(mine), prog_name="tune-nodes", standalone_mode=False) or 0)
     except TuneError as problem:
         if _verbosity(argv) >= 3:
             raise

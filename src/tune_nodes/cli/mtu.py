@@ -12,8 +12,9 @@ import typer
 from tune_nodes.cli import mtuview
 from tune_nodes.cli.asking import confirmed, must_be_answerable
 from tune_nodes.cli.cluster import Context, Kubeconfig, chosen_kubeconfig
+from tune_nodes.cli.help import examples
 from tune_nodes.cli.mtulook import Asked, ask_nodes
-from tune_nodes.cli.options import Expanded, InCluster, Output, Reach, examples
+from tune_nodes.cli.options import Expanded, InCluster, Output, Reach
 from tune_nodes.cli.session import Session
 from tune_nodes.cluster.client import Cluster
 from tune_nodes.cluster.errors import NO_KUBECONFIG, KubeconfigError

@@ -12,6 +12,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from tune_nodes.cli import complete
+from tune_nodes.cli.help import paragraphs
 
 ANSIBLE = "Reaching the nodes (as ansible-playbook; more after --)"
 ROLLOUT = "Rollout"
@@ -297,7 +298,7 @@ class Expanded:
         self._function = function
         self._groups: dict[str, type] = {}
         self.__name__ = function.__name__
-        self.__doc__ = function.__doc__
+        self.__doc__ = paragraphs(function.__doc__ or "")
         self.__signature__ = inspect.Signature(self._parameters(function))
         self.__annotations__ = {p.name: p.annotation for p in self.__signature__.parameters.values()}
 
@@ -329,8 +330,3 @@ def _of_group(group: type) -> list[inspect.Parameter]:
             inspect.Parameter(one.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hints[one.name])
         )
     return rows
-
-
-def examples(*lines: str) -> str:
-    """Return a help page's last lines: commands that can be run as they stand."""
-    return "Examples:\n\n" + "\n\n".join(f"  {line}" for line in lines)

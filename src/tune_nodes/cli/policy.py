@@ -5,7 +5,8 @@ from __future__ import annotations
 import typer
 
 from tune_nodes.cli import policy_backup, policy_baseline, policy_explain, policy_reset, policy_restore
-from tune_nodes.cli.options import Expanded, examples
+from tune_nodes.cli.help import examples
+from tune_nodes.cli.options import Expanded
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -10,7 +10,8 @@ from ansible_collections.tune.nodes.plugins.module_utils.nic.model import ASPECT
 from ansible_collections.tune.nodes.plugins.module_utils.sysctl.family import FAMILY as SYSCTL
 
 from tune_nodes.cli import complete
-from tune_nodes.cli.options import Format, examples
+from tune_nodes.cli.help import examples
+from tune_nodes.cli.options import Format
 from tune_nodes.cli.output import Printer
 from tune_nodes.errors import Exit, UsageError
 from tune_nodes.profiles.load import DEFAULT, Found, ResolvedProfile, available, find, resolve

@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from tune_nodes.cli.choice import printer_and_store
-from tune_nodes.cli.options import Expanded, Output, examples
+from tune_nodes.cli.help import examples
+from tune_nodes.cli.options import Expanded, Output
 from tune_nodes.errors import UsageError
 
 app = typer.Typer(

@@ -11,8 +11,9 @@ import typer
 
 from tune_nodes.cli import complete, recoverguards, recoverview, reinstall
 from tune_nodes.cli.asking import confirmed, must_be_answerable
+from tune_nodes.cli.help import examples
 from tune_nodes.cli.incluster import wish_of
-from tune_nodes.cli.options import Expanded, InCluster, Output, Reach, examples
+from tune_nodes.cli.options import Expanded, InCluster, Output, Reach
 from tune_nodes.cli.recoverdrain import Draining
 from tune_nodes.cli.recoverguards import Guarding, Proving
 from tune_nodes.cli.session import Session, close, described, new_record, settings_of
@@ -103,8 +104,7 @@ def cni(
         rungs = "; ".join(f"{one.number}: {one.title}" for one in ladder.RUNGS)
         raise UsageError(f"there is no rung {rung}", "", f"--rung takes the rungs up to one of these: {rungs}")
     limits = Limits(seconds(grace, "--grace"), seconds(between, "--between"), max_stale_percent, draining.options())
-    if proving.metrics_file is not None:
-        metrics.check(proving.metrics_file)
+    proving.check()
     if not check:
         must_be_answerable(yes, "recover cni")
     session = Session.open(out, reach, cluster=cluster)
@@ -237,7 +237,8 @@ def undo(
     try:
         view = matched(api, inventory, names)
         with session.run(record, options, settings, NoCluster()) as fleet:
-            recovery = Recovery(fleet, Limits(), view)
+            guards = recoverguards.for_undo(view, record.id, session.store.root, fleet)
+            recovery = Recovery(fleet, Limits(), view, guards)
             with guard.alone(session.store.root, record.id, 0, lambda: fleet.stop.requested):
                 recovery.undo(names, undone.id)
                 code = close(fleet.handle, int(exit_code(record)))

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from tune_nodes.cli import complete
-from tune_nodes.cli.options import OUTPUT, examples
+from tune_nodes.cli.options import OUTPUT
 from tune_nodes.runs.report import render_html, render_json, write_text
 from tune_nodes.runs.store import RunStore
 
@@ -70,10 +70,3 @@ def report(
     if open_ and not webbrowser.open(path.as_uri()):
         typer.echo("no browser was found on this machine; copy the file to one that has", err=True)
     return 0
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to the program."""
-    app.command("report", epilog=examples("tune-nodes report", "tune-nodes report latest -o json --out run.json"))(
-        report
-    )

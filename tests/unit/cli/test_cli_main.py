@@ -14,6 +14,7 @@ import typer.main
 
 from tune_nodes.cli import passthrough
 from tune_nodes.cli.app import app
+from tune_nodes.cli.help import paragraphs
 from tune_nodes.cli.main import run, with_verb
 
 COMMAND = [sys.executable, "-m", "tune_nodes.cli.main"]
@@ -150,3 +151,25 @@ def test_completion_of_runs_without_a_store(tmp_path: Path, monkeypatch: pytest.
     assert complete.runs("") == []
     assert not (tmp_path / "none").exists()
     assert "kubernetes-node" in complete.profiles("kube")
+
+
+def test_a_command_loads_no_other(tmp_path: Path) -> None:
+    script = (
+        "import sys\n"
+        "from tune_nodes.cli.main import run\n"
+        "run(['history', '--state-dir', sys.argv[1]])\n"
+        "print([name for name in sys.modules if name.startswith(('tune_nodes.recovery', 'tune_nodes.policy'))])\n"
+    )
+    argv = [sys.executable, "-c", script, str(tmp_path / "state")]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True, env=environment(tmp_path))
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_mistyped_command_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["plna"]) == 5
+    assert "Did you mean 'plan'" in capsys.readouterr().err
+
+
+def test_a_paragraph_is_one_line_whatever_the_source() -> None:
+    assert paragraphs("First.\n\n        Second line\n        goes on.\n    ") == "First.\n\nSecond line goes on."
+    assert paragraphs("") == ""
