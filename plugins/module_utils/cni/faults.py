@@ -251,6 +251,10 @@ def _flannel(ask: Asked, seen: flannel.Seen, own: Peer) -> List[Fault]:
     found = _subnet(seen, own, ask.cluster.peers)
     if not found and _bridges(ask.confs):  # else it comes right with the subnet, or is found afterwards
         found += _bridge(seen, own)
+    if seen.links and not seen.tunnel and own.vni is not None and own.vtep_mac:
+        what = "there is no flannel.%d: pods of other nodes are not reached, nor do they reach those here" % own.vni
+        why = "the API tells the other nodes that this node has it; the agent makes it when it starts"
+        found.append(Fault("no-tunnel", what, why, "", AGENT))
     if seen.mac and own.vtep_mac and seen.mac != own.vtep_mac:
         what = "the tunnel %s has the MAC %s, but the API tells the other nodes %s" % (
             seen.tunnel,

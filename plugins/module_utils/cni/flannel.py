@@ -33,6 +33,7 @@ class Seen:
     Attributes:
         subnets: what subnet.env gives this node, as addresses with a prefix length; empty where it does not.
         env: whether there is a subnet.env.
+        links: whether this node's devices could be listed.
         tunnel, mac: the VXLAN device and its address; "" where there is none.
         bridge: IPv4 addresses of cni0 with their prefix lengths; None where there is no such bridge or
             it does not say.
@@ -45,6 +46,7 @@ class Seen:
 
     subnets: List[str] = field(default_factory=list)
     env: bool = False
+    links: bool = False
     tunnel: str = ""
     mac: str = ""
     bridge: Optional[List[str]] = None
@@ -159,6 +161,7 @@ def observe(host: Host, run: Run = command.run, vni: Optional[int] = None) -> Se
     seen.env = bool(env)
     seen.subnets = [env[key] for key in ("FLANNEL_SUBNET", "FLANNEL_IPV6_SUBNET") if env.get(key)]
     links = _listed(host.path("sys/class/net"))
+    seen.links = bool(links)
     reader = _Reader(run, seen)
     seen.tunnel = tunnel_of(links, vni)
     if seen.tunnel:

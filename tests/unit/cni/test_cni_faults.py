@@ -242,6 +242,18 @@ def plain(first: Conf, name: str, agents: list[str] | None, running: set[str] = 
         # the tunnel
         pytest.param(seen(mac=OTHER_MAC), [("vtep-mac", AGENT)], id="another MAC than the API has"),
         pytest.param(seen(mac=""), [], id="no MAC"),
+        pytest.param(seen(links=True, tunnel="", mac=""), [("no-tunnel", AGENT)], id="no tunnel"),
+        pytest.param(seen(tunnel="", mac=""), [], id="devices could not be listed"),
+        pytest.param(
+            replace(seen(links=True, tunnel="", mac=""), cluster=Cluster(replace(OWN, vni=None), [])),
+            [],
+            id="no tunnel with a number in the API",
+        ),
+        pytest.param(
+            replace(seen(links=True, tunnel="", mac=""), cluster=Cluster(replace(OWN, vtep_mac=""), [])),
+            [],
+            id="no tunnel that others know of",
+        ),
         pytest.param(peers(TWO, THREE, own=replace(OWN, vtep_mac="")), [], id="the API has none"),
         # other nodes
         pytest.param(seen(routes={"10.244.2.0/24": ("10.244.2.0", "flannel.1")}), [("peer", AGENT)], id="no route"),

@@ -181,6 +181,7 @@ def test_all_of_it_is_seen(root: Path) -> None:
     assert flannel.observe(observe_host(str(root)), run, 1) == flannel.Seen(
         subnets=["10.244.1.1/24"],
         env=True,
+        links=True,
         tunnel="flannel.1",
         mac=MAC,
         bridge=["10.244.1.1/24"],

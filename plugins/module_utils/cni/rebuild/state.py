@@ -85,7 +85,7 @@ def files(host: Host, networks: Sequence[Network], cni: str, sandboxes: Mapping[
         prefix = network.name + "-"
         found += [os.path.join(attachment.RESULTS, n) for n in _names(host, attachment.RESULTS) if n.startswith(prefix)]
     found += [os.path.join(attachment.DELEGATES, name) for name in _names(host, attachment.DELEGATES)]
-    return [path for path in found if not (_ids(path) & ready)][:MOST]
+    return [path for path in found if not (_ids(path) & ready)]
 
 
 def _ids(path: str) -> FrozenSet[str]:

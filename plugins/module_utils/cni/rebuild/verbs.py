@@ -151,7 +151,11 @@ def _clear(work: Work) -> Record:
     found.agents = sorted({*found.agents, *work.ask.agents})
     work.came(found, CLEARING)
     agent.stop(work.host, found.agents)
-    rows = wipe.take_away(work.host, found, state.files(work.host, networks, found.cni, sandboxes), work.ask.runner)
+    files = state.files(work.host, networks, found.cni, sandboxes)
+    if len(files) > state.MOST:
+        left = len(files) - state.MOST
+        work.warnings.append("%d files of leases and attachments are left: rung 2 releases what is stale" % left)
+    rows = wipe.take_away(work.host, found, files[: state.MOST], work.ask.runner)
     found.counts = state.counted(found.counts, (row.artefact.kind for row in rows if row.how == "removed"))
     work.said["removed"] = [wipe.shown(row) for row in rows][:200]
     work.changes += [wipe.change(row) for row in rows][:400]
