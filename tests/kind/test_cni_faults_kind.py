@@ -6,27 +6,23 @@ What is broken and what is right again is read by kubectl, cat and ping, never b
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import foreign
+import idlepods
 import pytest
+from idlepods import wait_for
 
-from tune_nodes.collection import environment
+from commandline import PROGRAM, Done, env_of, finished
 
 if TYPE_CHECKING:
     from kindbed.cluster import Cluster
 
-SOURCE = Path(__file__).resolve().parents[2] / "src"
 NAMESPACE = "cni-faults"
-IMAGE = "docker.io/tune-nodes-test/probe:1"
 CONF, ENV = "/etc/cni/net.d", "/run/flannel/subnet.env"
 OURS = "/var/lib/tune-nodes"
 AWAY = "/root/cni-faults"
@@ -46,28 +42,10 @@ class Bed:
         """Run a script on the worker."""
         return self.cluster.ssh(self.worker, "sh", "-es", input=script).stdout.strip()
 
-    def cli(self, *words: str) -> subprocess.CompletedProcess[str]:
+    def cli(self, *words: str) -> Done:
         """Run ``tune-nodes recover cni`` on the worker."""
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(("ANSIBLE_", "TUNE_NODES_"))}
-        more = {
-            **environment(),
-            "PYTHONPATH": str(SOURCE),
-            "XDG_CONFIG_HOME": str(self.directory / "config"),
-            "ANSIBLE_CONFIG": str(self.directory / "ansible.cfg"),
-            "ANSIBLE_PIPELINING": "True",
-            "TUNE_NODES_STATE_DIR": str(self.directory / "state"),
-            "COLUMNS": "300",
-        }
-        base = [sys.executable, "-m", "tune_nodes.cli.main", "recover", "cni", "-i", str(self.cluster.hosts)]
-        return subprocess.run(
-            [*base, "--nodes", self.worker, *words],
-            env={**kept, **more},
-            capture_output=True,
-            text=True,
-            timeout=200,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
+        argv = [*PROGRAM, "recover", "cni", "-i", str(self.cluster.hosts), "--nodes", self.worker, *words]
+        return finished(argv, env_of(self.directory, COLUMNS="300"))
 
     def found(self) -> str:
         """Return what a look says."""
@@ -85,21 +63,11 @@ class Bed:
 
     def start(self, name: str, node: str) -> None:
         """Make a pod that does nothing."""
-        container = {"name": "c", "image": IMAGE, "imagePullPolicy": "Never", "command": ["sleep", "infinity"]}
-        spec = {
-            "nodeName": node,
-            "terminationGracePeriodSeconds": 0,
-            "automountServiceAccountToken": False,
-            "containers": [container],
-        }
-        document = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": NAMESPACE}, "spec": spec}
-        self.cluster.kubectl("apply", "-f", "-", input=json.dumps(document))
+        idlepods.start(self.cluster, NAMESPACE, name, node)
 
     def ready(self, name: str) -> str:
         """Wait for a pod; its address."""
-        wait = ["wait", "-n", NAMESPACE, "--for=condition=Ready", f"pod/{name}", "--timeout=90s"]
-        self.cluster.kubectl(*wait, timeout=100)
-        return self.cluster.kubectl("get", "pod", "-n", NAMESPACE, name, "-o", "jsonpath={.status.podIP}")
+        return idlepods.ready(self.cluster, NAMESPACE, name)
 
     def gone(self, name: str) -> None:
         """Remove a pod."""
@@ -122,21 +90,12 @@ class Bed:
         return dict(json.loads(self.cluster.kubectl("get", "node", self.worker, "-o", "json")))
 
 
-def wait_for(condition: Callable[[], bool], problem: str, limit: float = 40) -> None:
-    """Wait for a condition; the test fails where it does not come true."""
-    until = time.monotonic() + limit
-    while not condition():
-        assert time.monotonic() < until, problem
-        time.sleep(0.3)
-
-
 @pytest.fixture(scope="module")
 def bed(kind_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
     """Two nodes with a pod on one of them; what was kept on the node is gone afterwards."""
     names = sorted(kind_cluster.nodes)
     worker = next(name for name in names if not name.endswith("control-plane"))
     found = Bed(kind_cluster, worker, next(n for n in names if n != worker), tmp_path_factory.mktemp("faults"))
-    (found.directory / "ansible.cfg").write_text("[defaults]\n")
     kind_cluster.kubectl("create", "namespace", NAMESPACE)
     try:
         found.start("there", found.other)

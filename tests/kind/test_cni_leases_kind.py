@@ -10,27 +10,26 @@ import os
 import re
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import foreign
+import idlepods
 import pytest
+from idlepods import wait_for
 
-from tune_nodes.collection import environment
+from commandline import PROGRAM, Done, env_of, finished
 
 if TYPE_CHECKING:
     from kindbed.cluster import Cluster
 
 pytestmark = pytest.mark.kind
 
-SOURCE = Path(__file__).resolve().parents[2] / "src"
 NAMESPACE = "cni-leases"
 LEASES = "/var/lib/cni/networks/cbr0"
 OURS = "/var/lib/tune-nodes"
-IMAGE = "docker.io/tune-nodes-test/probe:1"
 
 # Lays leases of sandboxes that never were, some with the attachment and the flannel plugin's file that a real one has.
 LAY = """
@@ -126,29 +125,11 @@ class Bed:
 
     def environment(self) -> dict[str, str]:
         """Return the environment of a program of ours."""
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(("ANSIBLE_", "TUNE_NODES_"))}
-        return {
-            **kept,
-            **environment(),
-            "PYTHONPATH": str(SOURCE),
-            "XDG_CONFIG_HOME": str(self.directory / "config"),
-            "ANSIBLE_CONFIG": str(self.directory / "ansible.cfg"),
-            "ANSIBLE_PIPELINING": "True",
-            "TUNE_NODES_STATE_DIR": str(self.directory / "state"),
-        }
+        return env_of(self.directory, ANSIBLE_PIPELINING="True")
 
-    def cli(self, *words: str) -> subprocess.CompletedProcess[str]:
+    def cli(self, *words: str) -> Done:
         """Run ``tune-nodes recover``."""
-        argv = [sys.executable, "-m", "tune_nodes.cli.main", "recover", *words, "-i", str(self.cluster.hosts)]
-        return subprocess.run(
-            argv,
-            env=self.environment(),
-            capture_output=True,
-            text=True,
-            timeout=240,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
+        return finished([*PROGRAM, "recover", *words, "-i", str(self.cluster.hosts)], self.environment())
 
     def module_argv(self, name: str, **arguments: Any) -> list[str]:
         """Return the command line that runs a module on the worker."""
@@ -158,31 +139,14 @@ class Bed:
 
     def module(self, name: str, **arguments: Any) -> dict[str, Any]:
         """Run a module on the worker; its result."""
-        done = subprocess.run(
-            self.module_argv(name, **arguments),
-            env=self.environment(),
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
+        done = finished(self.module_argv(name, **arguments), self.environment(), 120)
         found = re.search(r"=> (\{.*\})", done.stdout)
         assert found, done.stdout + done.stderr
         return dict(json.loads(found.group(1)))
 
     def run_pod(self, name: str) -> None:
         """Start a pod on the worker, whatever comes of it."""
-        spec = {
-            "nodeName": self.worker,
-            "terminationGracePeriodSeconds": 0,
-            "automountServiceAccountToken": False,
-            "containers": [
-                {"name": "c", "image": IMAGE, "imagePullPolicy": "Never", "command": ["sleep", "infinity"]},
-            ],
-        }
-        document = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": NAMESPACE}, "spec": spec}
-        self.cluster.kubectl("apply", "-f", "-", input=json.dumps(document))
+        idlepods.start(self.cluster, NAMESPACE, name, self.worker)
 
     def stream(self, address: str) -> tuple[str, subprocess.Popen[str]]:
         """Send fifty packets a second to a pod from its node, until SIGINT; the sender's number there, and ssh."""
@@ -193,23 +157,13 @@ class Bed:
 
     def ready(self, name: str) -> str:
         """Wait for a pod; its address."""
-        wait = ["wait", "-n", NAMESPACE, "--for=condition=Ready", f"pod/{name}", "--timeout=60s"]
-        self.cluster.kubectl(*wait, timeout=70)
-        return self.cluster.kubectl("get", "pod", "-n", NAMESPACE, name, "-o", "jsonpath={.status.podIP}")
+        return idlepods.ready(self.cluster, NAMESPACE, name)
 
     def gone(self, name: str) -> None:
         """Remove a pod and wait until its lease is given back."""
         address = self.cluster.kubectl("get", "pod", "-n", NAMESPACE, name, "-o", "jsonpath={.status.podIP}")
         self.cluster.kubectl("delete", "pod", "-n", NAMESPACE, name, "--timeout=60s", timeout=70)
         wait_for(lambda: address not in self.listing(), f"the lease of {name} is still there")
-
-
-def wait_for(condition: Callable[[], bool], problem: str, limit: float = 40) -> None:
-    """Wait for a condition; the test fails where it does not come true."""
-    until = time.monotonic() + limit
-    while not condition():
-        assert time.monotonic() < until, problem
-        time.sleep(0.3)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ What is counted is read by kubectl, ip, ls and ping, never by the code under tes
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -20,7 +19,7 @@ import pytest
 from cnibed import wait
 from kindbed.images import PROBE
 
-from tune_nodes.collection import environment
+from commandline import PROGRAM, Done, env_of, finished
 from tune_nodes.recovery.rebuild.steps import Step
 
 if TYPE_CHECKING:
@@ -110,33 +109,20 @@ class Bed:
         """Ask kubectl in the namespace."""
         return self.cluster.kubectl("-n", NAMESPACE, "get", *words)
 
-    def command(self, *words: str, controller: str, first: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
+    def command(self, *words: str, controller: str, first: tuple[str, ...] = PROGRAM) -> Done:
         """Run ``tune-nodes recover`` as on a controller of its own."""
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(("ANSIBLE_", "TUNE_NODES_"))}
-        (self.directory / "ansible.cfg").write_text("[defaults]\n")
-        ours = {
-            **kept,
-            **environment(),
-            "PYTHONPATH": str(SOURCE),
-            "XDG_CONFIG_HOME": str(self.directory / "config"),
-            "ANSIBLE_CONFIG": str(self.directory / "ansible.cfg"),
-            "ANSIBLE_PIPELINING": "True",
-            "TUNE_NODES_STATE_DIR": str(self.directory / controller),
-        }
-        argv = [sys.executable, *first, "recover", *words, "-i", str(self.cluster.hosts), "--yes"]
-        return subprocess.run(
-            argv, env=ours, capture_output=True, text=True, timeout=280, check=False, stdin=subprocess.DEVNULL
-        )
+        argv = [*first, "recover", *words, "-i", str(self.cluster.hosts), "--yes"]
+        return finished(argv, env_of(self.directory, controller), 280)
 
-    def rebuild(self, controller: str = "one") -> subprocess.CompletedProcess[str]:
+    def rebuild(self, controller: str = "one") -> Done:
         """Rebuild, or carry on."""
         words = ("cni", "--nodes", self.worker, "--rung", "4", "-o", "json")
-        return self.command(*words, controller=controller, first=("-m", "tune_nodes.cli.main"))
+        return self.command(*words, controller=controller)
 
     def killed(self, step: Step, state: str, controller: str = "one") -> None:
         """Rebuild, or carry on, and be killed there."""
         words = ("cni", "--nodes", self.worker, "--rung", "4")
-        done = self.command(*words, controller=controller, first=("-c", KILLED, str(step), state))
+        done = self.command(*words, controller=controller, first=(sys.executable, "-c", KILLED, str(step), state))
         assert done.returncode == -9, done.stdout + done.stderr
 
     def forget(self, controller: str = "one") -> None:
@@ -227,7 +213,7 @@ def test_killed_in_the_middle_undo_brings_all_back(bed: Bed) -> None:
     bed.killed(Step.CLEAR, "done")
     assert "cni0" not in bed.links()  # the agent, which the kubelet has started again, may have a tunnel by now
     run = max(path.name for path in (bed.directory / "one/runs").iterdir())
-    done = bed.command("undo", run, controller="one", first=("-m", "tune_nodes.cli.main"))
+    done = bed.command("undo", run, controller="one")
     assert done.returncode == 0, done.stdout + done.stderr
     assert set(bed.links()) == set(before)
     bed.is_well()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +12,7 @@ import cnibed as bed
 import pytest
 from kindbed.cluster import Cluster
 
-from tune_nodes.collection import environment
+from commandline import PROGRAM, env_of, finished
 
 ROOT = Path(__file__).resolve().parents[2]
 RIGHT = 1450
@@ -42,29 +40,17 @@ class Bed:
     def __init__(self, cluster: Cluster, directory: Path) -> None:
         self.cluster = cluster
         self.directory = directory
-        (directory / "ansible.cfg").write_text("[defaults]\n")
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(("ANSIBLE_", "TUNE_NODES_"))}
-        self.environment = {
-            **kept,
-            **environment(),
-            "PYTHONPATH": str(ROOT / "src"),
-            "HOME": str(directory),  # where the module keeps its backups
-            "ANSIBLE_CONFIG": str(directory / "ansible.cfg"),
-            "TUNE_NODES_STATE_DIR": str(directory / "state"),
-        }
+        self.environment = env_of(directory, HOME=str(directory))  # where the module keeps its backups
 
     def run(self, argv: list[str], codes: tuple[int, ...] = (0,)) -> str:
         """Run a program; its standard output. The test fails where its exit code is not one of these."""
-        done = subprocess.run(
-            argv, env=self.environment, capture_output=True, text=True, timeout=200, check=False,
-            stdin=subprocess.DEVNULL,
-        )  # fmt: skip
+        done = finished(argv, self.environment)
         assert done.returncode in codes, f"{argv}\n{done.returncode}\n{done.stdout}\n{done.stderr}"
         return done.stdout
 
     def cli(self, verb: str, *words: str, codes: tuple[int, ...] = (0,)) -> str:
         """Run ``tune-nodes mtu VERB``."""
-        program = [sys.executable, "-m", "tune_nodes.cli.main", "mtu", verb, "-i", str(self.cluster.hosts)]
+        program = [*PROGRAM, "mtu", verb, "-i", str(self.cluster.hosts)]
         return self.run([*program, "--kubeconfig", str(self.cluster.kubeconfig), *words], codes)
 
     def look(self) -> dict[str, Any]:

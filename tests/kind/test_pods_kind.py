@@ -6,9 +6,6 @@ The values are checked by kubectl and sysctl, the run goes through the command l
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from tune_nodes.collection import environment
+from commandline import PROGRAM, env_of, finished
 
 if TYPE_CHECKING:
     from kindbed.cluster import Cluster
@@ -44,30 +41,13 @@ class Cli:
     def __init__(self, directory: Path, inventory: Path, node: str) -> None:
         self.profile = directory / "profile.yml"
         self.profile.write_text(yaml.safe_dump(PROFILE))
-        (directory / "ansible.cfg").write_text("[defaults]\n")
         self.target = ["-i", str(inventory), "-l", node, "--cluster", "off"]  # the node alone is asked
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(("ANSIBLE_", "TUNE_NODES_"))}
-        self.environment = {
-            **kept,
-            **environment(),
-            "PYTHONPATH": str(SOURCE),
-            "XDG_CONFIG_HOME": str(directory / "config"),
-            "ANSIBLE_CONFIG": str(directory / "ansible.cfg"),
-            "TUNE_NODES_STATE_DIR": str(directory / "state"),
-        }
+        self.environment = env_of(directory)
 
     def __call__(self, verb: str, *words: str) -> str:
         """Run a verb; its standard output. The test fails where it does."""
-        argv = [sys.executable, "-m", "tune_nodes.cli.main", verb, *self.target, *words]
-        done = subprocess.run(
-            argv,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=240,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
+        argv = [*PROGRAM, verb, *self.target, *words]
+        done = finished(argv, self.environment)
         assert done.returncode == 0, f"{argv}\n{done.stdout}\n{done.stderr}"
         return done.stdout
 

@@ -6,26 +6,22 @@ What is counted is read by kubectl, bpftool's file system, ip and ls on the node
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from idlepods import wait_for
 from kindbed.cluster import manifest
 
-from tune_nodes.collection import environment
+from commandline import PROGRAM, Done, env_of, finished
 
 if TYPE_CHECKING:
     from kindbed.cluster import Cluster
 
 pytestmark = [pytest.mark.kind, pytest.mark.timeout(500, func_only=True)]
 
-SOURCE = Path(__file__).resolve().parents[2] / "src"
 CONFS = "/etc/cni/net.d"
 LEFT = f"ls /sys/fs/bpf/cilium {CONFS}/05-cilium.conflist; ip -o link show cilium_host; iptables-save | grep -c CILIUM_"
 
@@ -38,27 +34,10 @@ class Bed:
     worker: str
     directory: Path
 
-    def look(self, *words: str) -> subprocess.CompletedProcess[str]:
+    def look(self, *words: str) -> Done:
         """Run ``tune-nodes recover cni`` on the worker."""
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(("ANSIBLE_", "TUNE_NODES_"))}
-        ours = {
-            "PYTHONPATH": str(SOURCE),
-            "XDG_CONFIG_HOME": str(self.directory / "config"),
-            "ANSIBLE_CONFIG": str(self.directory / "ansible.cfg"),
-            "ANSIBLE_PIPELINING": "True",
-            "TUNE_NODES_STATE_DIR": str(self.directory / "state"),
-            "COLUMNS": "300",
-        }
-        argv = [sys.executable, "-m", "tune_nodes.cli.main", "recover", "cni", "-i", str(self.cluster.hosts)]
-        return subprocess.run(
-            [*argv, "--nodes", self.worker, *words],
-            env={**kept, **environment(), **ours},
-            capture_output=True,
-            text=True,
-            timeout=200,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
+        argv = [*PROGRAM, "recover", "cni", "-i", str(self.cluster.hosts), "--nodes", self.worker, *words]
+        return finished(argv, env_of(self.directory, COLUMNS="300"))
 
     def left(self) -> str:
         """Return what the worker's programs show of Cilium."""
@@ -73,20 +52,11 @@ class Bed:
         return list(json.loads(told)["items"])
 
 
-def wait_for(condition: Callable[[], bool], problem: str, limit: float = 90) -> None:
-    """Wait for a condition; the test fails where it does not come true."""
-    until = time.monotonic() + limit
-    while not condition():
-        assert time.monotonic() < until, problem
-        time.sleep(0.5)
-
-
 @pytest.fixture
 def bed(cilium_cluster: Cluster, tmp_path: Path) -> Iterator[Bed]:
     """A cluster without Cilium's agents; they are there again afterwards, and what Flannel made is not."""
     worker = next(name for name in sorted(cilium_cluster.nodes) if not name.endswith("control-plane"))
     found = Bed(cilium_cluster, worker, tmp_path)
-    (tmp_path / "ansible.cfg").write_text("[defaults]\n")
     delete = ["delete", "--ignore-not-found", "-f", "-"]
     drain = ["drain", worker, "--ignore-daemonsets", "--force", "--delete-emptydir-data", "--timeout=90s"]
     try:
@@ -94,7 +64,7 @@ def bed(cilium_cluster: Cluster, tmp_path: Path) -> Iterator[Bed]:
         cilium_cluster.kubectl("delete", "daemonset", "probe", "--ignore-not-found", "--timeout=60s", timeout=70)
         cilium_cluster.kubectl(*drain, timeout=100)
         cilium_cluster.kubectl("-n", "kube-system", "delete", "daemonset", "cilium", "--timeout=90s", timeout=100)
-        wait_for(lambda: not found.agents("kube-system", "k8s-app=cilium"), "the agent does not end")
+        wait_for(lambda: not found.agents("kube-system", "k8s-app=cilium"), "the agent does not end", 90)
         yield found
     finally:
         cilium_cluster.kubectl(*delete, input=manifest("flannel"), timeout=120)

@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,7 +17,7 @@ import pytest
 import yaml
 from kindbed.cluster import Cluster
 
-from tune_nodes.collection import environment
+from commandline import PROGRAM, Done, env_of, finished
 
 pytestmark = [pytest.mark.kind, pytest.mark.timeout(300)]
 
@@ -46,32 +43,14 @@ class Run:
     def __init__(self, directory: Path, cluster: Cluster, node: str) -> None:
         self.directory, self.cluster, self.node = directory, cluster, node
         self.directory.mkdir()
-        (directory / "ansible.cfg").write_text("[defaults]\n")
 
-    def __call__(self, *words: str) -> subprocess.CompletedProcess[str]:
+    def __call__(self, *words: str) -> Done:
         """Run a verb that reaches the node, without its cluster: a kubelet must not decide what is seen here."""
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("ANSIBLE_", "TUNE_NODES_", "KUBECONFIG"))}
-        own = {
-            "PYTHONPATH": str(SOURCE),
-            "XDG_CONFIG_HOME": str(self.directory / "config"),
-            "ANSIBLE_CONFIG": str(self.directory / "ansible.cfg"),
-            "TUNE_NODES_STATE_DIR": str(self.directory / "state"),
-            "LANG": "C.UTF-8",
-        }
         verb, *rest = words
         inventory = ["-i", str(self.cluster.hosts), "--limit", self.node, "--cluster", "off", "--yes"]
-        return subprocess.run(
-            [sys.executable, "-m", "tune_nodes.cli.main", verb, *inventory, *rest],
-            capture_output=True,
-            text=True,
-            timeout=200,
-            check=False,
-            stdin=subprocess.DEVNULL,
-            env={**kept, **environment(), **own},
-            cwd=self.directory,
-        )
+        return finished([*PROGRAM, verb, *inventory, *rest], env_of(self.directory), cwd=self.directory)
 
-    def apply(self, window: int = WINDOW, **settings: Any) -> subprocess.CompletedProcess[str]:
+    def apply(self, window: int = WINDOW, **settings: Any) -> Done:
         """Apply settings of a profile of their own."""
         profile = self.directory / f"{'-'.join(settings)}.yml"
         probes = {"gateway": True, "kubelet": False, "api": False}

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,13 +17,12 @@ import pexpect
 import yaml
 from nodecall import call
 
-from tune_nodes.collection import environment
+from commandline import PROGRAM, Done, env_of, finished
 from tune_nodes.lab import Lab
 from tune_nodes.lab.node import LabNode, tree
 from tune_nodes.runs.models import RunRecord
 from tune_nodes.runs.store import RunStore, Summary
 
-SOURCE = Path(__file__).resolve().parents[2] / "src"
 RUN_DIR = "var/lib/tune-nodes"
 #: What a fresh node holds of everything that PROFILE changes, and what PROFILE makes of it.
 OLD = {
@@ -49,8 +47,6 @@ PROFILE: dict[str, Any] = {
 #: All nodes in one wave, whatever becomes of some.
 AT_ONCE = ("--canary", "0", "--serial", "100%", "--fail-percent", "100")
 
-Done = subprocess.CompletedProcess[str]
-
 
 class Cli:
     """The command line with a directory of its own.
@@ -65,40 +61,20 @@ class Cli:
         self.state = directory / "state"
         self.inventory = [str(path) for path in inventory]
         directory.mkdir(exist_ok=True)
-        (directory / "ansible.cfg").write_text("[defaults]\n")
 
     def env(self, **more: str) -> dict[str, str]:
         """Return the environment of the command."""
-        own = {
-            "PYTHONPATH": str(SOURCE),
-            "XDG_CONFIG_HOME": str(self.directory / "config"),
-            "ANSIBLE_CONFIG": str(self.directory / "ansible.cfg"),
-            "TUNE_NODES_STATE_DIR": str(self.state),
-            "LANG": "C.UTF-8",
-        }
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(("ANSIBLE_", "TUNE_NODES_"))}
-        for name in ("COLUMNS", "KUBECONFIG"):  # the person's own cluster is none of a test's
-            kept.pop(name, None)
-        return {**kept, **environment(), **own, **more}
+        return env_of(self.directory, self.state.name, **more)
 
     def argv(self, *words: str) -> list[str]:
         """Return the command line; ``-i`` is added to the verbs that reach nodes."""
         reaching = words and words[0] in ("plan", "apply", "verify", "drift", "probe", "rollback", "doctor")
         sources = [word for source in self.inventory for word in ("-i", source)] if reaching else []
-        return [sys.executable, "-m", "tune_nodes.cli.main", *words[:1], *sources, *words[1:]]
+        return [*PROGRAM, *words[:1], *sources, *words[1:]]
 
     def __call__(self, *words: str, timeout: float = 240, **env: str) -> Done:
         """Run a command without a terminal and wait for it."""
-        return subprocess.run(
-            self.argv(*words),
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-            stdin=subprocess.DEVNULL,
-            env=self.env(**env),
-            cwd=self.directory,
-        )
+        return finished(self.argv(*words), self.env(**env), timeout, self.directory)
 
     def apply(self, *words: str, window: int = 60, **env: str) -> Done:
         """Apply PROFILE without asking."""

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 import yaml
-from clirun import AT_ONCE, NEW, OLD, RUN_DIR, Cli, Done, held
+from clirun import AT_ONCE, NEW, OLD, RUN_DIR, Cli, held
 from nodecall import apply_request, call
 
+from commandline import Done
 from tune_nodes.lab import Lab
 from tune_nodes.lab.filesystem import authorize
 from tune_nodes.lab.node import LabNode

@@ -13,12 +13,13 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from clirun import Cli, Done, for_lab, traces
+from clirun import Cli, for_lab, traces
 from conftest import Ansible
 from mtu_overlay import Overlay
 from nodecall import call
 from test_pods_lab import KUBELET, cgroup_root, running
 
+from commandline import Done
 from tune_nodes.collection import environment
 from tune_nodes.lab import Lab
 

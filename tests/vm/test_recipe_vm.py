@@ -9,9 +9,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
-from clirun import Done, assert_clear
+from clirun import assert_clear
 from vmbed.machine import Machine
 from vmrun import ARTICLE, OLD, VmCli, boot_report, channels, held, ours, processes, profile, reset, states, wait_on
+
+from commandline import Done
 
 CONNTRACK = {
     "net.netfilter.nf_conntrack_max": "524288",

@@ -11,10 +11,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from clirun import Cli, Done
+from clirun import Cli
 from nodecall import BOOTSTRAP, answer, payload
 from vmbed.machine import Machine
 from vmbed.network import NICS
+
+from commandline import Done
 
 STATE = "/var/lib/tune-nodes"
 ARTICLE = {"net.core.rmem_max": "134217728", "net.core.wmem_max": "134217728"}
