@@ -8,9 +8,8 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from clusterworks import as_account
+from idlepods import IMAGE, wait_for
 
+from commandline import PROGRAM, env_of
 from tune_nodes.cluster import rights
 from tune_nodes.cluster.call import Call
 from tune_nodes.cluster.client import Cluster as Api
-from tune_nodes.collection import environment
 from tune_nodes.errors import TuneError
 from tune_nodes.recovery import lock, pause, slots
 from tune_nodes.recovery.budget import Budget
@@ -33,9 +33,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.kind
 
-SOURCE = Path(__file__).resolve().parents[2] / "src"
 OURS = "tune-nodes"
-IMAGE = "docker.io/tune-nodes-test/probe:1"
 
 # Lays leases of sandboxes that never were.
 LAY = """
@@ -72,19 +70,9 @@ class Bed:
 
     def start(self, state: str, *words: str) -> subprocess.Popen[str]:
         """Start ``tune-nodes recover`` from a state directory of its own: as from another machine, but for its name."""
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(("ANSIBLE_", "TUNE_NODES_"))}
-        more = {
-            **environment(),
-            "PYTHONPATH": str(SOURCE),
-            "XDG_CONFIG_HOME": str(self.directory / "config"),
-            "ANSIBLE_CONFIG": str(self.directory / "ansible.cfg"),
-            "TUNE_NODES_STATE_DIR": str(self.directory / state),
-            "COLUMNS": "200",
-        }
-        argv = [sys.executable, "-m", "tune_nodes.cli.main", "recover", *words, "-i", str(self.cluster.hosts)]
         return subprocess.Popen(
-            argv,
-            env={**kept, **more},
+            [*PROGRAM, "recover", *words, "-i", str(self.cluster.hosts)],
+            env=env_of(self.directory, state, COLUMNS="200"),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -95,6 +83,12 @@ class Bed:
     def release(self, state: str, node: str, *words: str) -> subprocess.Popen[str]:
         """Start a release of a node's stale leases."""
         return self.start(state, "cni", "--nodes", node, "--max-stale-percent", "100", "--yes", *words)
+
+    def compared(self, state: str) -> list[dict[str, Any]]:
+        """Return the rows of the last comparison of before and after."""
+        events = max((self.directory / state / "runs").glob("*/events.jsonl"))
+        found = [json.loads(line) for line in events.read_text().splitlines()]
+        return next(list(one["rows"]) for one in reversed(found) if one.get("event") == "compared")
 
     def leases(self) -> dict[str, str]:
         """Return the holder of each slot, "" for nobody."""
@@ -118,20 +112,11 @@ def ended(process: subprocess.Popen[str], limit: float = 150) -> tuple[int, str]
     return process.returncode, " ".join(said.split())
 
 
-def wait_for(condition: Callable[[], Any], problem: str, limit: float = 60) -> None:
-    """Wait for a condition; the test fails where it does not come true."""
-    until = time.monotonic() + limit
-    while not condition():
-        assert time.monotonic() < until, problem
-        time.sleep(0.2)
-
-
 @pytest.fixture(scope="module")
 def bed(kind_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
     """A cluster whose namespace of ours, if it has none, is taken away again, with what is in it."""
     two, one = [name for name in sorted(kind_cluster.nodes) if not name.endswith("control-plane")][-2:]
     found = Bed(kind_cluster, one, two, tmp_path_factory.mktemp("guards"))
-    (found.directory / "ansible.cfg").write_text("[defaults]\n")
     there = kind_cluster.kubectl("get", "namespace", OURS, "--ignore-not-found", "-o", "name")
     try:
         yield found
@@ -221,18 +206,47 @@ def test_a_pause_is_honoured_until_it_is_lifted(tidy: Bed) -> None:
     assert code == 0 and "may go on" in said
 
 
-def test_the_matrix_before_and_after_and_metrics_and_a_page(tidy: Bed) -> None:
+@pytest.fixture
+def node_port(tidy: Bed) -> Iterator[str]:
+    """The API server on a port of every node; its own address and port, as one outside the cluster."""
+    kubectl = tidy.cluster.kubectl
+    (subset,) = json.loads(kubectl("-n", "default", "get", "endpoints", "kubernetes", "-o", "json"))["subsets"]
+    address, port = subset["addresses"][0]["ip"], subset["ports"][0]["port"]
+    kind: dict[str, Any] = {"apiVersion": "v1", "metadata": {"name": "matrix-test", "namespace": "default"}}
+    ports = [{"name": "https", "port": port, "protocol": "TCP"}]
+    service = {**kind, "kind": "Service", "spec": {"type": "NodePort", "ports": ports}}
+    endpoints = {**kind, "kind": "Endpoints", "subsets": [{"addresses": [{"ip": address}], "ports": ports}]}
+    kubectl("apply", "-f", "-", input=json.dumps({"apiVersion": "v1", "kind": "List", "items": [service, endpoints]}))
+    try:
+        yield f"{address}:{port}"
+    finally:
+        kubectl("-n", "default", "delete", "service,endpoints", "matrix-test")
+
+
+def test_the_matrix_before_and_after_and_metrics_and_a_page(tidy: Bed, node_port: str) -> None:
     bed = tidy
     bed.lay(bed.one)
     prom = bed.directory / "cni.prom"
-    probing = ["--probe-image", IMAGE, "--metrics-file", str(prom)]
+    probing = ["--probe-image", IMAGE, "--metrics-file", str(prom), "--egress", node_port]
     code, said = ended(bed.release("a", bed.one, "--between", "1s", *probing))
     assert code == 0, said
     for words in ("a new pod gets a network", "pod to pod on", "pod to ClusterIP", "DNS over UDP", "1450 bytes, DF"):
         assert words in said, said
-    assert "no:" not in said, said
-    pods = bed.cluster.kubectl("-n", OURS, "get", "pods", "-o", "name")
-    assert pods == ""
+    rows = {row["what"]: row for row in bed.compared("a")}
+    connected = [what for what, row in rows.items() if row["before"] == row["after"] == "yes: connected"]
+    assert any(what.endswith("(default/matrix-test)") for what in connected), rows
+    assert f"pod to {node_port} (outside)" in connected, rows
+    assert rows["a new pod's address is its own"]["after"] == "yes: 3 asked about"
+    closed = rows.pop("a denied flow stays denied")  # Flannel enforces nothing: said, and not held against the recovery
+    assert (
+        closed["good"] is None
+        and closed["before"] == closed["after"] == "no: it is answered: policies are not enforced"
+    )
+    assert not [row for row in rows.values() if row["after"].startswith("no:")], rows
+    assert bed.cluster.kubectl("-n", OURS, "get", "pods", "-o", "name") == ""
+    wait_for(
+        lambda: bed.cluster.kubectl("-n", OURS, "get", "networkpolicies", "-o", "name") == "", "the policy is left"
+    )
     text = prom.read_text()
     assert f'tune_nodes_cni_leases_stale{{network="cbr0",node="{bed.one}"}} 0.0' in text, text
     pages = sorted((bed.directory / "a" / "runs").glob(f"*/evidence-{bed.one}.html"))

@@ -6,28 +6,25 @@ What is counted is read by iptables-save, nft, ipset, ip and ping on the node, n
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import foreign
+import idlepods
 import pytest
 
-from tune_nodes.collection import environment
+from commandline import PROGRAM, Done, env_of, finished
 
 if TYPE_CHECKING:
     from kindbed.cluster import Cluster
 
 pytestmark = pytest.mark.kind
 
-SOURCE = Path(__file__).resolve().parents[2] / "src"
 NAMESPACE = "cni-orphans"
-IMAGE = "docker.io/tune-nodes-test/probe:1"
 
 # What Flannel 0.28 leaves when its DaemonSet is deleted (its own names and rules), beside Cilium.
 FLANNEL_LEFT = """
@@ -116,26 +113,9 @@ class Bed:
         text = re.sub(r"(?m)\[\d+:\d+\]|^\d+: |initval 0x\w+|\blinkdown\b", "", self.node(SHOWN, check=False))
         return [line.strip() for line in text.splitlines()]
 
-    def cli(self, *words: str) -> subprocess.CompletedProcess[str]:
+    def cli(self, *words: str) -> Done:
         """Run ``tune-nodes recover``."""
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(("ANSIBLE_", "TUNE_NODES_"))}
-        ours = {
-            "PYTHONPATH": str(SOURCE),
-            "XDG_CONFIG_HOME": str(self.directory / "config"),
-            "ANSIBLE_CONFIG": str(self.directory / "ansible.cfg"),
-            "ANSIBLE_PIPELINING": "True",
-            "TUNE_NODES_STATE_DIR": str(self.directory / "state"),
-        }
-        argv = [sys.executable, "-m", "tune_nodes.cli.main", "recover", *words, "-i", str(self.cluster.hosts)]
-        return subprocess.run(
-            argv,
-            env={**kept, **environment(), **ours},
-            capture_output=True,
-            text=True,
-            timeout=200,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
+        return finished([*PROGRAM, "recover", *words, "-i", str(self.cluster.hosts)], env_of(self.directory))
 
     def recovered(self, *words: str) -> dict[str, Any]:
         """Run ``recover cni`` on the worker, to its good end; its document."""
@@ -154,16 +134,10 @@ class Bed:
 def _bed(cluster: Cluster, directory: Path) -> Iterator[Bed]:
     worker = next(name for name in sorted(cluster.nodes) if not name.endswith("control-plane"))
     bed = Bed(cluster, worker, directory)
-    (directory / "ansible.cfg").write_text("[defaults]\n")
-    container = {"name": "c", "image": IMAGE, "imagePullPolicy": "Never", "command": ["sleep", "infinity"]}
-    spec = {"nodeName": worker, "terminationGracePeriodSeconds": 0, "containers": [container]}
-    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "steady", "namespace": NAMESPACE}, "spec": spec}
     cluster.kubectl("create", "namespace", NAMESPACE)
     try:
-        cluster.kubectl("apply", "-f", "-", input=json.dumps(pod))
-        cluster.kubectl("wait", "-n", NAMESPACE, "--for=condition=Ready", "pod/steady", "--timeout=60s", timeout=70)
-        path = "jsonpath={.status.podIP}"
-        bed.address = cluster.kubectl("get", "pod", "-n", NAMESPACE, "steady", "-o", path)
+        idlepods.start(cluster, NAMESPACE, "steady", worker)
+        bed.address = idlepods.ready(cluster, NAMESPACE, "steady")
         with foreign.untouched(cluster, worker):
             yield bed
     finally:
@@ -183,7 +157,7 @@ def cilium_bed(cilium_cluster: Cluster, tmp_path: Path) -> Iterator[Bed]:
     yield from _bed(cilium_cluster, tmp_path)
 
 
-def removed_and_brought_back(bed: Bed, lay: str, sweep: str, count: int) -> dict[str, Any]:
+def removed_and_brought_back(bed: Bed, lay: str, sweep: str, count: int, *words: str) -> dict[str, Any]:
     """Lay leftovers, have them removed while packets flow, and brought back; the run's document."""
     clean = bed.shown()
     try:
@@ -192,7 +166,7 @@ def removed_and_brought_back(bed: Bed, lay: str, sweep: str, count: int) -> dict
         assert laid != clean
         sender, process = bed.stream()
         try:
-            document = bed.recovered()
+            document = bed.recovered(*words)
         finally:
             bed.node(f"kill -INT {sender}")
             told = process.communicate(timeout=20)[0]
@@ -223,4 +197,7 @@ def test_on_a_flannel_node_a_policy_engines_rules_and_routes_to_a_node_that_is_g
 
 
 def test_on_a_cilium_node_what_flannel_left(cilium_bed: Bed) -> None:
-    removed_and_brought_back(cilium_bed, FLANNEL_LEFT, NO_FLANNEL, 8)
+    document = removed_and_brought_back(cilium_bed, FLANNEL_LEFT, NO_FLANNEL, 8, "--probe-image", idlepods.IMAGE)
+    rows = {row["what"]: row for row in document["recovery"][cilium_bed.worker]["compared"]}
+    denied = rows["a denied flow stays denied"]  # Cilium enforces the closed pod's policy
+    assert (denied["before"], denied["after"], denied["good"]) == ("yes: no answer", "yes: no answer", True)

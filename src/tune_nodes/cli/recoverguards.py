@@ -23,13 +23,15 @@ from tune_nodes.cluster.match import match_nodes
 from tune_nodes.errors import UsageError
 from tune_nodes.fleet.execute import FleetRun
 from tune_nodes.fleet.untrusted import one_line
+from tune_nodes.recovery import metrics
 from tune_nodes.recovery import pause as switch
 from tune_nodes.recovery.budget import Budget
 from tune_nodes.recovery.guard import ClusterGuards, Guards, NoGuards
-from tune_nodes.recovery.matrix import Matrix
+from tune_nodes.recovery.measuring import Matrix
 from tune_nodes.recovery.nodeside import NodeSide
 from tune_nodes.recovery.probepods import ProbePods
 from tune_nodes.recovery.run import Recovery
+from tune_nodes.recovery.services import Service, outside
 from tune_nodes.recovery.slots import Slots, origin_of
 from tune_nodes.recovery.view import View
 
@@ -104,6 +106,15 @@ class Guarding:
         return ClusterGuards(slots, view.node_of)
 
 
+def for_undo(view: View | None, run: str, state_dir: Path, fleet: FleetRun) -> Guards:
+    """Return what gives the right to take something back on a node; see :meth:`Guarding.guards`."""
+    if view is None:
+        return NoGuards()
+    stop, note = fleet.stop, fleet.progress.note
+    slots = Slots(view.cluster, _DEFAULT, run, origin_of(state_dir), 0, lambda: stop.requested, note, undo=True)
+    return ClusterGuards(slots, view.node_of)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Proving:
     """What is measured and written beside the recovery itself."""
@@ -117,6 +128,15 @@ class Proving:
             rich_help_panel=PROOF,
         ),
     ] = ""
+    egress: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--egress",
+            metavar="ADDRESS:PORT",
+            help="With --probe-image: also connect to this address outside the cluster. Repeatable.",
+            rich_help_panel=PROOF,
+        ),
+    ] = None
     metrics_file: Annotated[
         Path | None,
         typer.Option(
@@ -125,6 +145,16 @@ class Proving:
             rich_help_panel=PROOF,
         ),
     ] = None
+
+    def check(self) -> None:
+        """Raise UsageError for what cannot work, before a node is asked anything."""
+        if self._outside() and not self.probe_image:
+            raise UsageError("--egress needs --probe-image", "pods of ours connect to it", "--probe-image IMAGE")
+        if self.metrics_file is not None:
+            metrics.check(self.metrics_file)
+
+    def _outside(self) -> list[Service]:
+        return [outside(text) for text in self.egress or ()]
 
     def matrix(self, run: Recovery, inventory: Mapping[str, str]) -> Matrix | None:
         """Return what measures the nodes, None where nothing is to be.
@@ -147,7 +177,7 @@ class Proving:
         found, _ = match_nodes(dict(inventory), cluster.nodes())
         names = {name: match.node.name for name, match in found.items()}
         pods = ProbePods(cluster.api, fleet.record.id, self.probe_image, lambda: fleet.stop.requested)
-        return Matrix(cluster, pods, NodeSide(run), names, list(run.states), fleet.progress.note)
+        return Matrix(cluster, pods, NodeSide(run), names, list(run.states), fleet.progress.note, self._outside())
 
 
 Inventory = Annotated[

@@ -91,15 +91,21 @@ def refusal(
         budget: what is allowed.
         now: seconds of the epoch.
     """
-    same = next((one for one in held if one.node == node), None)
-    if same is not None:
-        why = f"{same.holder} is working on it"
-        return Refusal(SAME_NODE, f"the Node {node} is under recovery already", why, _WAIT, passing=True)
     return (
-        _storm(node, nodes, recovered, budget, now)
+        same_node(node, held)
+        or _storm(node, nodes, recovered, budget, now)
         or _control_plane(node, held, nodes)
         or _over(node, held, nodes, budget)
     )
+
+
+def same_node(node: str, held: Collection[Held]) -> Refusal | None:
+    """Return the refusal where somebody else works on a node; see :func:`refusal`."""
+    same = next((one for one in held if one.node == node), None)
+    if same is None:
+        return None
+    why = f"{same.holder} is working on it"
+    return Refusal(SAME_NODE, f"the Node {node} is under recovery already", why, _WAIT, passing=True)
 
 
 _WAIT = "wait for it, or give --wait SECONDS"

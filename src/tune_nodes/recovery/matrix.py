@@ -1,51 +1,42 @@
 """The verification matrix: what a node's pods reach, before a recovery and after it, by packets.
 
-A pod of ours on the node, a second one beside it, one on a healthy peer. Names and services are also tried from the
-peer: what fails there too is not this node's fault.
+A pod of ours on the node, a second one beside it, a third that a policy of ours closes, one on a healthy peer. Names
+and services are also tried without the node: what fails there too is not its fault. Everything here is pure.
 """
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
-from tune_nodes.cluster import objects
-from tune_nodes.cluster.call import Call
-from tune_nodes.cluster.client import Cluster
-from tune_nodes.cluster.errors import ClusterError
-from tune_nodes.cluster.model import NodeFacts
 from tune_nodes.probing.ends import Measured, measured
-from tune_nodes.recovery.probepods import ProbePod, ProbePods
+from tune_nodes.recovery.probepods import ProbePod
+from tune_nodes.recovery.services import BESIDE, CLOSED, PEER, POD, Service, Try
 from tune_nodes.recovery.state import report_of, rows, text
 from tune_nodes.recovery.verify import Row
 from tune_nodes.runs.models import NodeRecord
 
-#: Roles of the pods.
-POD, BESIDE, PEER = "a", "b", "p"
 #: Seconds that a node measures paths at most.
 SECONDS = 15.0
-_ANSWERED = "answered"
+_ANSWERED, _SILENT = "answered", "silent"
 
 
 @dataclass(frozen=True)
 class Check:
-    """One cell of the matrix. ``ok``: None where it was not, or could not be, measured."""
+    """One cell of the matrix.
+
+    Args:
+        what: the row.
+        ok: None where it was not, or could not be, measured.
+        said: in words.
+        kept: it counts only where it was so before: nobody can tell whether it ever was, otherwise.
+    """
 
     what: str
     ok: bool | None
     said: str
-
-
-@dataclass(frozen=True)
-class Service:
-    """An address in the cluster to connect to, and how it is called."""
-
-    what: str
-    address: str
-    port: int
-    protocol: str
+    kept: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,27 +79,25 @@ _PATHS = (
     _Path("node", "", POD, "node to pod"),
     _Path("node", POD, "", "pod to node"),
 )
+_CLOSED = _Path("node", POD, CLOSED, "a denied flow stays denied")
 
 
 def requests(ends: Ends) -> dict[str, dict[str, Any]]:
-    """Return what the nodes are asked to send, by inventory name (pure)."""
+    """Return what the nodes are asked to send, by inventory name."""
     found: dict[str, dict[str, Any]] = {}
     for asked, role in ((ends.node, POD), (ends.peer, PEER)):
         if not asked or role not in ends.pods:
             continue
         side = "node" if role == POD else "peer"
-        targets = [target for path in _PATHS if path.asked == side for target in _targets(path, ends)]
-        uid = ends.pods[role].uid
-        probes = [{"kind": "pod", "target": _probe(uid, one)} for one in ends.services if ends.pods[role].ips]
+        targets = [target for path in (*_PATHS, _CLOSED) if path.asked == side for target in _targets(path, ends)]
+        pod = ends.pods[role]
+        tries = [one for service in ends.services for one in (service.here, service.there) if one.role == role]
+        probes = [{"kind": "pod", "target": one.probe(pod.uid)} for one in tries if pod.ips]
         request: dict[str, Any] = {"probes": probes}
         if targets:  # without any, a node would only say what it is
             request["paths"] = {"targets": targets, "seconds": SECONDS}
         found[asked] = request
     return found
-
-
-def _probe(uid: str, service: Service) -> str:
-    return f"{uid} {service.address} {service.port} {service.protocol}"
 
 
 def _targets(path: _Path, ends: Ends) -> Iterable[dict[str, Any]]:
@@ -125,7 +114,7 @@ def _ident(path: _Path, family: int) -> str:
 
 
 def checks(ends: Ends, records: Mapping[str, NodeRecord]) -> list[Check]:
-    """Return what came of the requests, in a fixed order (pure)."""
+    """Return what came of the requests, in a fixed order."""
     found = [_network(ends)]
     paths: dict[tuple[str, str], Measured] = {}
     for side, name in (("node", ends.node), ("peer", ends.peer)):
@@ -141,7 +130,8 @@ def checks(ends: Ends, records: Mapping[str, NodeRecord]) -> list[Check]:
                 found.append(_of_path(named, paths.get((path.asked, _ident(path, family)))))
         if not any(True for _ in _targets(path, ends)):
             found.append(Check(what, None, "an end has no address"))
-    return found + [_of_service(ends, one, records) for one in ends.services]
+    found += [_of_service(ends, one, records) for one in ends.services]
+    return found + ([_of_closed(ends, paths)] if CLOSED in ends.pods else [])
 
 
 def _network(ends: Ends) -> Check:
@@ -164,29 +154,49 @@ def _of_path(what: str, one: Measured | None) -> Check:
 
 
 def _of_service(ends: Ends, service: Service, records: Mapping[str, NodeRecord]) -> Check:
-    here = _answer(ends, ends.node, POD, service, records)
+    here = _answer(ends, service.here, records)
     if here is None:
         return Check(service.what, None, "not tried: the pod has no network")
     ok, said = here
-    there = _answer(ends, ends.peer, PEER, service, records)
+    there = _answer(ends, service.there, records)
     if not ok and there is not None and not there[0]:
-        return Check(service.what, None, f"{said}; from {ends.peer} neither")
+        return Check(service.what, None, f"{said}; without {ends.node} neither")
     return Check(service.what, ok, said)
 
 
-def _answer(
-    ends: Ends, name: str, role: str, service: Service, records: Mapping[str, NodeRecord]
-) -> tuple[bool, str] | None:
-    record = records.get(name)
-    if record is None or role not in ends.pods:
+def _answer(ends: Ends, one: Try, records: Mapping[str, NodeRecord]) -> tuple[bool, str] | None:
+    record = records.get(ends.peer if one.role == PEER else ends.node)
+    if record is None or one.role not in ends.pods:
         return None
-    target = _probe(ends.pods[role].uid, service)
+    target = one.probe(ends.pods[one.role].uid)
     probes = [*record.probes_before, *record.probes_after]
-    return next(((one.ok, one.detail) for one in probes if one.target == target), None)
+    return next(((found.ok, found.detail) for found in probes if found.target == target), None)
+
+
+def _of_closed(ends: Ends, paths: Mapping[tuple[str, str], Measured]) -> Check:
+    """Return whether the closed pod's policy is enforced: nothing answers from there, and nothing else is wrong."""
+    what, pod = _CLOSED.what, ends.pods[CLOSED]
+    if pod.open:
+        return Check(what, None, f"no policy of ours closes the pod: {pod.open}", kept=True)
+    found = [paths.get((_CLOSED.asked, target["id"])) for target in _targets(_CLOSED, ends)]
+    if not found or None in found:
+        return Check(what, None, "an end has no address" if not found else "the node did not say", kept=True)
+    seen = [one for one in found if one is not None]
+    if any(one.small == _ANSWERED for one in seen):
+        return Check(what, False, "it is answered: policies are not enforced", kept=True)
+    if all(one.small == _SILENT for one in seen):
+        return Check(what, True, "no answer", kept=True)
+    return Check(what, None, next(one.trouble or one.small for one in seen if one.small != _SILENT), kept=True)
+
+
+def opened(before: Sequence[Check], now: Sequence[Check]) -> bool:
+    """Return whether what was denied before passes now."""
+    was = {check.what for check in before if check.kept and check.ok}
+    return any(check.kept and check.ok is False and check.what in was for check in now)
 
 
 def given_back(pods: Iterable[ProbePod], left: Sequence[str], look: NodeRecord | None) -> Check:
-    """Return whether the pods' addresses are free again after they were deleted (pure).
+    """Return whether the pods' addresses are free again after they were deleted.
 
     Args:
         pods: those of the node.
@@ -209,12 +219,13 @@ def given_back(pods: Iterable[ProbePod], left: Sequence[str], look: NodeRecord |
 
 
 def compared(before: Sequence[Check], after: Sequence[Check]) -> list[Row]:
-    """Return the rows of the table (pure). What cannot be told says nothing about how the recovery went."""
+    """Return the rows of the table. What cannot be told says nothing about how the recovery went."""
     earlier = {check.what: check for check in before}
     found = []
     for check in after:
         first = earlier.get(check.what)
-        found.append(Row(check.what, _said(first), _said(check), check.ok))
+        counts = not check.kept or (first is not None and first.ok is True)
+        found.append(Row(check.what, _said(first), _said(check), check.ok if counts else None))
     return found
 
 
@@ -222,126 +233,3 @@ def _said(check: Check | None) -> str:
     if check is None:
         return "not measured"
     return check.said if check.ok is None else f"{'yes' if check.ok else 'no'}: {check.said}"
-
-
-def peer_of(node: str, names: Mapping[str, str], nodes: Mapping[str, NodeFacts], avoid: Iterable[str]) -> str:
-    """Return a healthy node to measure with, as the inventory calls it; "" for none (pure).
-
-    Args:
-        node: the one that is recovered.
-        names: inventory name to Node name.
-        nodes: the Node objects.
-        avoid: nodes of the same run.
-    """
-    others = [name for name in sorted(names) if name != node and name not in set(avoid)]
-    fit = [name for name in others if names[name] in nodes and nodes[names[name]].ready]
-    fit.sort(key=lambda name: (nodes[names[name]].cordoned, "control-plane" in nodes[names[name]].roles))
-    return fit[0] if fit else ""
-
-
-def services_of(kubernetes: Iterable[Mapping[str, Any]], system: Iterable[Mapping[str, Any]]) -> list[Service]:
-    """Return what is connected to (pure).
-
-    Args:
-        kubernetes: services of the namespace default.
-        system: those of kube-system.
-    """
-    found = []
-    for service in kubernetes:
-        address, port = _address(service), _port(service)
-        if objects.name_of(service) == "kubernetes" and address and port:
-            found.append(Service("pod to ClusterIP (kubernetes)", address, port, "TCP"))
-    for service in system:
-        address = _address(service)
-        if objects.texts(service, "metadata", "labels").get("k8s-app") == "kube-dns" and address:
-            found += [Service(f"DNS over {kind}", address, 53, kind) for kind in ("UDP", "TCP")]
-            break
-    return found
-
-
-def _address(service: Mapping[str, Any]) -> str:
-    try:
-        return str(ipaddress.ip_address(objects.text(service, "spec", "clusterIP", limit=60)))
-    except ValueError:
-        return ""  # "None": headless
-
-
-def _port(service: Mapping[str, Any]) -> int:
-    ports = objects.mappings(service, "spec", "ports")
-    port = ports[0].get("port") if ports else None
-    return port if isinstance(port, int) and 0 < port < 65536 else 0
-
-
-class Asking(Protocol):
-    """Sends requests to nodes of a run."""
-
-    def probe(self, nodes: Mapping[str, Mapping[str, Any]]) -> Mapping[str, NodeRecord]:
-        """Let nodes send packets."""
-
-    def look(self, name: str) -> NodeRecord:
-        """Look at a node's leases."""
-
-
-class Matrix:
-    """Measures nodes of one run.
-
-    Args:
-        cluster: the API server.
-        pods: makes the ends.
-        ask: reaches the nodes.
-        nodes: inventory name to Node name, of all that can be a peer.
-        avoid: the nodes that are recovered.
-        note: told what could not be measured.
-    """
-
-    def __init__(
-        self,
-        cluster: Cluster,
-        pods: ProbePods,
-        ask: Asking,
-        nodes: Mapping[str, str],
-        avoid: Sequence[str],
-        note: Callable[[str], None],
-    ) -> None:
-        self._cluster = cluster
-        self._pods = pods
-        self._ask = ask
-        self._nodes = nodes
-        self._avoid = avoid
-        self._note = note
-
-    def measure(self, name: str, when: str) -> list[Check]:
-        """Measure one node; ``when``: before or after. What the API server refuses is noted, and not measured."""
-        try:
-            return self._measure(name, when)
-        except ClusterError as problem:
-            self._note(f"warning: {name}: what its pods reach was not measured {when}: {problem}")
-            return []
-
-    def _measure(self, name: str, when: str) -> list[Check]:
-        facts = self._cluster.nodes()
-        peer = peer_of(name, self._nodes, facts, self._avoid)
-        wanted = {POD: self._nodes[name], BESIDE: self._nodes[name]}
-        if peer:
-            wanted[PEER] = self._nodes[peer]
-        api = self._cluster.api
-        services = services_of(
-            api.items(Call("list", "services", namespace="default")),
-            api.items(Call("list", "services", namespace="kube-system")),
-        )
-        pods = self._pods.up(wanted, when)
-        try:
-            own = _by_family(facts[self._nodes[name]].addresses) if self._nodes[name] in facts else {}
-            ends = Ends(name, peer, pods, own, services)
-            found = checks(ends, self._ask.probe(requests(ends)))
-        finally:
-            left = self._pods.down(pods)
-        mine = [pod for role, pod in pods.items() if role != PEER]
-        return [*found, given_back(mine, left, self._ask.look(name))]
-
-
-def _by_family(addresses: Iterable[str]) -> dict[int, str]:
-    found: dict[int, str] = {}
-    for address in addresses:
-        found.setdefault(ipaddress.ip_address(address).version, address)
-    return found

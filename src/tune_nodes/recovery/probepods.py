@@ -1,7 +1,8 @@
 """Pods that stand at the ends of a measurement: made on a node by name, waited for, and taken away again.
 
-Nothing has to run in them. A pod's network is made before its image is even looked for, and its packets are sent by the
-node, from the pod's network namespace.
+One of them may be closed: a policy of ours, which goes with the pod, denies all that comes in. Nothing has to run in
+them. A pod's network is made before its image is even looked for, and its packets are sent by the node, from the pod's
+network namespace.
 """
 
 from __future__ import annotations
@@ -19,8 +20,12 @@ from tune_nodes.cluster.call import Call
 from tune_nodes.cluster.errors import CONFLICT, FORBIDDEN, NOT_FOUND, ClusterError
 from tune_nodes.fleet.untrusted import one_line
 from tune_nodes.recovery.lock import NAMESPACE, make_namespace
+from tune_nodes.recovery.services import CLOSED
 
 LABEL = "tune-nodes/recovery-probe"
+#: Of the closed pod: its own name, by which its policy finds it and no other.
+CLOSED_LABEL = "tune-nodes/closed-probe"
+_POLICIES = "networking.k8s.io"
 #: Seconds after which the kubelet ends a pod, whatever became of us.
 LIFE = 900
 #: Seconds for a pod to get an address, and to be gone. The kubelet tries a failed network again after a few.
@@ -44,6 +49,7 @@ class ProbePod:
         ips: by family; none where it got no network.
         seconds: until it had one.
         why: why it has none.
+        open: why the pod that is to be closed is not.
     """
 
     role: str
@@ -53,6 +59,7 @@ class ProbePod:
     ips: Mapping[int, str] = field(default_factory=dict)
     seconds: float = 0.0
     why: str = ""
+    open: str = ""
 
 
 def manifest(name: str, node: str, image: str, run: str) -> dict[str, Any]:
@@ -94,6 +101,18 @@ def manifest(name: str, node: str, image: str, run: str) -> dict[str, Any]:
     meshless = {"sidecar.istio.io/inject": "false", "linkerd.io/inject": "disabled"}
     metadata = {"name": name, "namespace": NAMESPACE, "labels": {LABEL: run}, "annotations": meshless}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+
+
+def policy(pod: ProbePod) -> dict[str, Any]:
+    """Return the policy that denies all that comes in to one pod, and that is collected with it (pure)."""
+    owner = {"apiVersion": "v1", "kind": "Pod", "name": pod.name, "uid": pod.uid}
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        # By the uid too: an older one may not have been collected yet.
+        "metadata": {"name": f"{pod.name}-{pod.uid[:8]}", "namespace": NAMESPACE, "ownerReferences": [owner]},
+        "spec": {"podSelector": {"matchLabels": {CLOSED_LABEL: pod.name}}, "policyTypes": ["Ingress"]},
+    }
 
 
 def name_of(run: str, node: str, when: str, role: str) -> str:
@@ -149,7 +168,10 @@ class ProbePods:
         found: dict[str, ProbePod] = {}
         try:
             for role, node in wanted.items():
-                found[role] = self._make(ProbePod(role, node, name_of(self._run, node, when, role)))
+                pod = self._make(ProbePod(role, node, name_of(self._run, node, when, role)))
+                found[role] = pod
+                if role == CLOSED:
+                    found[role] = replace(pod, open=self._close(pod))
             return self._settled(found)
         except BaseException:
             self.down(found)
@@ -157,6 +179,8 @@ class ProbePods:
 
     def _make(self, pod: ProbePod) -> ProbePod:
         body = manifest(pod.name, pod.node, self._image, self._run)
+        if pod.role == CLOSED:
+            body["metadata"]["labels"][CLOSED_LABEL] = pod.name
         call = Call("create", "pods", namespace=NAMESPACE)
         until = time.monotonic() + _ACCOUNT
         while True:
@@ -173,6 +197,15 @@ class ProbePods:
                 if time.monotonic() > until:
                     raise
             time.sleep(_LOOK)
+
+    def _close(self, pod: ProbePod) -> str:
+        """Close a pod; why that was not possible, "" for nothing."""
+        call = Call("create", "networkpolicies", _POLICIES, NAMESPACE, version="v1")
+        try:
+            self._api.post(call, policy(pod))
+        except ClusterError as problem:
+            return one_line(str(problem), 200)
+        return ""
 
     def _settled(self, pods: Mapping[str, ProbePod]) -> dict[str, ProbePod]:
         started = time.monotonic()

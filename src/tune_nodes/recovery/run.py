@@ -14,7 +14,7 @@ from tune_nodes.errors import TuneError, UsageError
 from tune_nodes.fleet.execute import STOPPED_BY_USER, FleetRun
 from tune_nodes.fleet.runner import Call
 from tune_nodes.fleet.untrusted import one_line
-from tune_nodes.recovery import guard, ladder, matrix, verify
+from tune_nodes.recovery import guard, ladder, matrix, measuring, verify
 from tune_nodes.recovery.rebuild.work import Options
 from tune_nodes.recovery.rung import Rung
 from tune_nodes.recovery.state import KEY, NodeState, report_of, state_of
@@ -90,7 +90,7 @@ class Recovery:
         self.view = view
         self.guards = guards or guard.NoGuards()
         self.slot: guard.Held = guard.NoSlot()  # the right to work on the node at hand
-        self.matrix: matrix.Matrix | None = None  # measures what a node's pods reach
+        self.matrix: measuring.Matrix | None = None  # measures what a node's pods reach
         self.states: dict[str, NodeState] = {}
         self.taken: dict[str, Taken] = {}
 
@@ -224,11 +224,11 @@ class Recovery:
         record = combined(done)
         return self._verified(name, before, record, taken) if _well(record) else record
 
-    def _measured(self, name: str, when: str) -> list[matrix.Check]:
+    def _measured(self, name: str, when: str, earlier: Sequence[matrix.Check] = ()) -> list[matrix.Check]:
         if self.matrix is None:
             return []
         self.fleet.progress.note(f"{name}: pods of ours measure what its pods reach, {when}")
-        return self.matrix.measure(name, when)
+        return self.matrix.measure(name, when, earlier)
 
     def _rung(self, name: str, rung: Rung, taken: Taken) -> NodeRecord:
         taken.rungs.append(rung)
@@ -239,7 +239,7 @@ class Recovery:
         """Compare before and after; a row that is not as it should be makes the node's outcome ``failed``."""
         taken.after = self.states[name]
         taken.rows = verify.compare(before, taken.after, max(rung.number for rung in taken.rungs))
-        taken.rows += matrix.compared(taken.checks, self._measured(name, "after"))
+        taken.rows += matrix.compared(taken.checks, self._measured(name, "after", taken.checks))
         bad = verify.broken(taken.rows)
         self.fleet.handle.event("compared", node=name, rows=[vars(row) for row in taken.rows])
         if not bad:
@@ -261,16 +261,30 @@ class Recovery:
     # -- undo --------------------------------------------------------------------------------------------------
 
     def undo(self, names: Sequence[str], run: str) -> None:
-        """Take back what a run did on these nodes, the highest rung first."""
+        """Take back what a run did, one node after the other, and on each the highest rung first."""
         self.fleet.progress.phase(f"undo {run}", len(names))
-        done: dict[str, list[NodeRecord]] = {name: [] for name in names}
+        for position, name in enumerate(names):
+            if self.fleet.stop.requested:
+                self.fleet.record.stopped = STOPPED_BY_USER
+                self._skip(names[position:])
+                break
+            try:
+                with self.guards.slot(name) as self.slot:
+                    record = self._undone(name, run)
+            except TuneError as problem:
+                record = guard.refused(self.fleet.record.nodes[name], problem)
+            self._take(record)
+
+    def _undone(self, name: str, run: str) -> NodeRecord:
+        done: list[NodeRecord] = []
         for rung in reversed(ladder.RUNGS):
-            left = [name for name in names if all(map(_well, done[name]))]
-            for name, record in (rung.undo(self, left, run) if rung.undo and left else {}).items():
-                never = record.error is not None and record.error.code == "unknown"  # the run never got there
-                done[name].append(record.model_copy(update={"outcome": Outcome.OK, "error": None}) if never else record)
-        for records in done.values():
-            self._take(combined(records))
+            if rung.undo is None or not all(map(_well, done)):
+                continue
+            self.slot.check()
+            record = rung.undo(self, [name], run)[name]
+            never = record.error is not None and record.error.code == "unknown"  # the run never got there
+            done.append(record.model_copy(update={"outcome": Outcome.OK, "error": None}) if never else record)
+        return combined(done)
 
 
 def _well(record: NodeRecord) -> bool:

@@ -125,6 +125,7 @@ class Slots:
         wait: seconds to wait for what passes by itself.
         stopped: asked while waiting.
         note: told what is waited for.
+        undo: what was done is taken back: only who works on the same node is in the way, neither budget nor pause.
     """
 
     def __init__(
@@ -136,7 +137,9 @@ class Slots:
         wait: float,
         stopped: Callable[[], bool],
         note: Callable[[str], None],
+        undo: bool = False,
     ) -> None:
+        self._undo = undo
         self._cluster = cluster
         self._budget = budget
         self._wait = wait
@@ -194,7 +197,8 @@ class Slots:
         no = self._refusal(node, protected, leases, busy, nodes)
         if no is not None:
             return no
-        free = lock.free_slot(leases, busy, self._budget.at_once(len(nodes.ready)))
+        most = len(busy) + 1 if self._undo else self._budget.at_once(len(nodes.ready))
+        free = lock.free_slot(leases, busy, most)
         if free is None:
             return None
         sent = _boottime()
@@ -206,7 +210,7 @@ class Slots:
             # Another may have taken a slot since, by a budget of its own: whoever sees the other backs off.
             leases, busy = self._look()
             if self._refusal(node, protected, leases, busy, nodes) is None and self._paused() is None:
-                recorded = self._leases.renew(mine, recovered=True)
+                recorded = self._leases.renew(mine, recovered=not self._undo)
                 kept = recorded is not None
                 return None if recorded is None else Slot(self._leases, recorded, sent)
         finally:
@@ -215,7 +219,7 @@ class Slots:
         return None
 
     def _paused(self) -> Refusal | None:
-        found = pause.read(self._cluster.api)
+        found = None if self._undo else pause.read(self._cluster.api)
         if found is None:
             return None
         return Refusal(rules.PAUSED, "recoveries are paused", str(found), "tune-nodes recover resume")
@@ -236,6 +240,8 @@ class Slots:
     def _refusal(
         self, node: str, protected: bool, leases: list[lock.Lease], busy: list[lock.Lease], nodes: Nodes
     ) -> Refusal | None:
+        if self._undo:
+            return rules.same_node(node, lock.held(busy))
         recovered: dict[str, float] = {}
         for lease in leases:
             for name, when in lease.recovered.items():

@@ -12,12 +12,27 @@ from tune_nodes.cluster import objects
 from tune_nodes.cluster.call import Call
 from tune_nodes.cluster.client import Cluster
 from tune_nodes.cluster.drain import pods_on
+from tune_nodes.cluster.errors import ClusterError
 from tune_nodes.recovery import facts, peers
 
 #: Phases in which a pod's addresses are nobody's any more, though they still stand in its status.
 OVER = ("Succeeded", "Failed")
 #: Seconds between two looks at pods that wait.
 LOOK = 1.0
+#: Warnings of a pod whose sandbox is not even tried yet: it waits for a volume, such as a Secret that is not there.
+_VOLUMES = ("FailedMount", "FailedAttachVolume")
+#: Pods whose events are asked for; where more wait, the network is the likelier cause of all.
+_ASKED = 10
+
+
+def waits_for_volume(events: Iterable[Mapping[str, Any]]) -> bool:
+    """Return whether a pod's last warning is about a volume (pure)."""
+    warnings = [
+        (objects.text(event, "lastTimestamp") or objects.text(event, "eventTime"), objects.text(event, "reason"))
+        for event in events
+        if objects.text(event, "type") == "Warning"
+    ]
+    return bool(warnings) and max(warnings)[1] in _VOLUMES
 
 
 @dataclass(frozen=True)
@@ -28,10 +43,10 @@ class PodsOfNode:
     waiting: int
 
 
-def read(items: Iterable[Mapping[str, Any]]) -> PodsOfNode:
-    """Return what a node's pods say (pure)."""
+def read(items: Iterable[Mapping[str, Any]]) -> tuple[tuple[str, ...], list[Mapping[str, Any]]]:
+    """Return the addresses of a node's pods, and the pods that have none yet (pure)."""
     ips: set[str] = set()
-    waiting = 0
+    waiting = []
     for pod in items:
         if objects.text(pod, "status", "phase") in OVER:
             continue
@@ -40,8 +55,9 @@ def read(items: Iterable[Mapping[str, Any]]) -> PodsOfNode:
         known = {address for address in map(_address, found) if address}
         ips |= known
         own = objects.at(pod, "spec", "hostNetwork") is not True
-        waiting += own and not known and not objects.text(pod, "metadata", "deletionTimestamp")
-    return PodsOfNode(tuple(sorted(ips)), waiting)
+        if own and not known and not objects.text(pod, "metadata", "deletionTimestamp"):
+            waiting.append(pod)
+    return tuple(sorted(ips)), waiting
 
 
 def _address(text: str) -> str:
@@ -70,8 +86,20 @@ class View:
         return self._nodes[name]
 
     def pods(self, name: str) -> PodsOfNode:
-        """Return a node's pods. Raises ClusterError."""
-        return read(pods_on(self.cluster.api, self._nodes[name]))
+        """Return a node's pods; one that waits for a volume does not wait for a network. Raises ClusterError."""
+        ips, waiting = read(pods_on(self.cluster.api, self._nodes[name]))
+        if len(waiting) <= _ASKED:
+            waiting = [pod for pod in waiting if not waits_for_volume(self._events(pod))]
+        return PodsOfNode(ips, len(waiting))
+
+    def _events(self, pod: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return a pod's events, none where they may not be listed."""
+        uid, space = objects.text(pod, "metadata", "uid"), objects.text(pod, "metadata", "namespace")
+        query = {"fieldSelector": f"involvedObject.uid={uid}"}
+        try:
+            return list(self.cluster.api.items(Call("list", "events", namespace=space), query))
+        except ClusterError:
+            return []
 
     def facts(self, name: str) -> dict[str, Any]:
         """Return the cluster's part of a request: ``agents``, ``pod_cidrs``, ``node_ips``, ``own``, ``peers``.

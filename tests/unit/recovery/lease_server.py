@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -84,7 +85,7 @@ class Server:
 
     def _post(self, request: Request, path: str, body: Any) -> None:
         made = f"{path}/{body['metadata']['name']}"
-        space = path.rpartition("/")[0].replace("/apis/coordination.k8s.io/v1", "/api/v1")
+        space = re.sub("^/apis/[^/]+/", "/api/", path.rpartition("/")[0])
         if path != "/api/v1/namespaces" and space not in self.objects:
             request.refuse(404, "NotFound", "namespace not found")
         elif made in self.objects:

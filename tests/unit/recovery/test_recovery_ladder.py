@@ -12,7 +12,6 @@ from tune_nodes.errors import UsageError
 from tune_nodes.recovery import guard, ladder, verify
 from tune_nodes.recovery.run import Limits, _file_name, chosen
 from tune_nodes.recovery.state import Fault, NetworkState, NodeState, Orphan, Ping, Refusal, state_of
-from tune_nodes.recovery.view import PodsOfNode, read
 from tune_nodes.runs.models import NodeRecord, Outcome
 
 CONF = "/etc/cni/net.d/10-flannel.conflist"
@@ -176,21 +175,6 @@ def test_r3_mends_only_what_it_may_remove_and_a_reboot_is_asked_for_with_the_rea
 def test_control_plane_nodes_come_last() -> None:
     roles = {"m1": ["control-plane"], "w1": ["worker"], "e1": ["etcd"], "w2": []}
     assert guard.in_order(["m1", "w1", "e1", "w2"], roles) == ["w1", "w2", "m1", "e1"]
-
-
-def test_pods_in_the_api() -> None:
-    def pod(phase: str, ips: list[str], **more: object) -> dict[str, object]:
-        return {"metadata": {}, "spec": more, "status": {"phase": phase, "podIPs": [{"ip": ip} for ip in ips]}}
-
-    items = [
-        pod("Running", ["10.0.0.2", "FD00:0::2"]),
-        pod("Succeeded", ["10.0.0.3"]),
-        pod("Pending", []),
-        pod("Pending", [], hostNetwork=True),
-        pod("Running", ["nonsense"]),
-        {},
-    ]
-    assert read(items) == PodsOfNode(("10.0.0.2", "fd00::2"), 3)
 
 
 JSON = st.recursive(

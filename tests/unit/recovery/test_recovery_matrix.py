@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lease_server import Server, node, opened
 
-from tune_nodes.cluster.client import Cluster
-from tune_nodes.cluster.model import NodeFacts
-from tune_nodes.recovery import matrix, probepods
-from tune_nodes.recovery.matrix import BESIDE, PEER, POD, Check, Ends, Matrix, Service
-from tune_nodes.recovery.probepods import ProbePod, ProbePods, ips_of, manifest, trouble_of
+from tune_nodes.recovery import matrix
+from tune_nodes.recovery.matrix import Check, Ends
+from tune_nodes.recovery.probepods import ProbePod
+from tune_nodes.recovery.services import BESIDE, CLOSED, PEER, POD, Service, Try
 from tune_nodes.recovery.verify import Row
 from tune_nodes.runs.models import NodeRecord, Outcome, ProbeRecord
 
 A = ProbePod(POD, "w1", "probe-a", "uid-a", {4: "10.244.1.2"}, 1.5)
 B = ProbePod(BESIDE, "w1", "probe-b", "uid-b", {4: "10.244.1.3"}, 2.5)
 P = ProbePod(PEER, "w2", "probe-p", "uid-p", {4: "10.244.2.2"}, 1.0)
-API = Service("pod to ClusterIP (kubernetes)", "10.96.0.1", 443, "TCP")
+API = Service("pod to ClusterIP (kubernetes)", Try(POD, "10.96.0.1", 443), Try(PEER, "10.96.0.1", 443))
+PORT = Service("NodePort 30080 (shop/web)", Try(PEER, "172.18.0.3", 30080), Try(PEER, "172.18.0.4", 30080))
+D = ProbePod(CLOSED, "w1", "probe-d", "uid-d", {4: "10.244.1.4"}, 1.0)
 ENDS = Ends("w1", "w2", {POD: A, BESIDE: B, PEER: P}, {4: "172.18.0.3"}, (API,))
 
 
@@ -119,6 +119,63 @@ def test_a_service_that_fails_from_the_peer_too_is_not_its_fault(here: bool, the
     assert matrix.checks(ENDS, records)[-1].ok is ok
 
 
+@pytest.mark.parametrize(
+    ("here", "there", "ok"),
+    [(True, True, True), (True, False, True), (False, True, False), (False, False, None)],
+)
+def test_a_node_port_is_asked_for_by_the_peer_at_both(here: bool, there: bool, ok: bool | None) -> None:
+    ends = replace(ENDS, services=(PORT,))
+    asked = matrix.requests(ends)
+    assert asked["w1"]["probes"] == []
+    targets = [row["target"] for row in asked["w2"]["probes"]]
+    assert targets == ["uid-p 172.18.0.3 30080 TCP", "uid-p 172.18.0.4 30080 TCP"]
+    probes = dict(zip(targets, (here, there), strict=True))
+    found = matrix.checks(ends, {"w1": said("w1", *HERE), "w2": said("w2", *THERE, probes=probes)})
+    assert (found[-1].what, found[-1].ok) == (PORT.what, ok)
+
+
+@pytest.mark.parametrize(
+    ("row", "open_", "ok", "words"),
+    [
+        ({"small": "silent"}, "", True, "no answer"),
+        ({}, "", False, "it is answered: policies are not enforced"),
+        ({"small": "failed", "trouble": "network is unreachable"}, "", None, "network is unreachable"),
+        (None, "", None, "the node did not say"),
+        ({"small": "silent"}, "forbidden", None, "no policy of ours closes the pod: forbidden"),
+    ],
+)
+def test_a_closed_pod(row: dict[str, Any] | None, open_: str, ok: bool | None, words: str) -> None:
+    ends = replace(ENDS, services=(), pods={**ENDS.pods, CLOSED: replace(D, open=open_)})
+    targets = matrix.requests(ends)["w1"]["paths"]["targets"]
+    assert [(one["pod"], one["address"]) for one in targets if one["id"] == "a>d|4"] == [("uid-a", "10.244.1.4")]
+    answers = HERE if row is None else [*HERE, good("a>d|4", **row)]
+    found = matrix.checks(ends, {"w1": said("w1", *answers), "w2": said("w2", *THERE)})
+    assert found[-1] == Check("a denied flow stays denied", ok, words, kept=True)
+
+
+def denied(ok: bool | None) -> list[Check]:
+    return [Check("a denied flow stays denied", ok, "", kept=True)]
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "counts", "opened"),
+    [
+        (True, True, True, False),
+        (True, False, False, True),
+        (True, None, None, False),
+        (False, False, None, False),
+        (False, True, None, False),
+        (None, False, None, False),
+    ],
+)
+def test_denied_counts_only_where_it_was_denied_before(
+    before: bool | None, now: bool | None, counts: bool | None, opened: bool
+) -> None:
+    assert matrix.compared(denied(before), denied(now))[0].good is counts
+    assert matrix.opened(denied(before), denied(now)) is opened
+    assert matrix.compared([], denied(now))[0].good is None
+
+
 def test_a_peer_that_does_not_answer_leaves_the_rest() -> None:
     found = {check.what: check.ok for check in matrix.checks(ENDS, {"w1": said("w1", *HERE, probes=REACHED)})}
     assert found["pod on w2 to pod"] is None
@@ -153,57 +210,6 @@ def test_the_table_has_before_and_after() -> None:
     ]
 
 
-NAMES = {"w1": "w1", "w2": "node-two", "w3": "w3", "cp": "cp"}
-
-
-@pytest.mark.parametrize(
-    ("facts", "avoid", "peer"),
-    [
-        ({"node-two": {}, "w3": {}}, [], "w2"),
-        ({"node-two": {}, "w3": {}}, ["w1", "w2"], "w3"),
-        ({"node-two": {"ready": False}, "w3": {}}, [], "w3"),
-        ({"node-two": {"cordoned": True}, "w3": {}}, [], "w3"),
-        ({"cp": {"roles": ("control-plane",)}, "w3": {}}, [], "w3"),
-        ({"cp": {"roles": ("control-plane",)}}, [], "cp"),
-        ({"w1": {}}, [], ""),
-    ],
-)
-def test_the_peer_is_a_healthy_node(facts: dict[str, dict[str, Any]], avoid: list[str], peer: str) -> None:
-    nodes = {name: NodeFacts(name, **{"ready": True, **more}) for name, more in facts.items()}
-    assert matrix.peer_of("w1", NAMES, nodes, avoid) == peer
-
-
-def service(name: str, address: str, port: Any = 443, **labels: str) -> dict[str, Any]:
-    return {"metadata": {"name": name, "labels": labels}, "spec": {"clusterIP": address, "ports": [{"port": port}]}}
-
-
-def test_services() -> None:
-    dns = service("kube-dns", "10.96.0.10", 53, **{"k8s-app": "kube-dns"})
-    found = matrix.services_of([service("other", "10.96.0.7"), service("kubernetes", "10.96.0.1")], [dns])
-    assert [(one.what, one.address, one.port, one.protocol) for one in found] == [
-        ("pod to ClusterIP (kubernetes)", "10.96.0.1", 443, "TCP"),
-        ("DNS over UDP", "10.96.0.10", 53, "UDP"),
-        ("DNS over TCP", "10.96.0.10", 53, "TCP"),
-    ]
-    assert matrix.services_of([service("kubernetes", "None"), service("kubernetes", "10.96.0.1", "x")], []) == []
-
-
-def test_a_probe_pod_can_do_nothing_and_ends_by_itself() -> None:
-    made = manifest("probe-1", "w1", "example/probe:1", "20261124-101010-abcdef")
-    spec, (container,) = made["spec"], made["spec"]["containers"]
-    assert spec["nodeName"] == "w1" and spec["activeDeadlineSeconds"] == probepods.LIFE
-    assert container["imagePullPolicy"] == "Never"
-    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
-    assert spec["securityContext"]["runAsNonRoot"] and not spec["automountServiceAccountToken"]
-
-
-def test_names_fit_and_differ() -> None:
-    run = "20261124-101010-abcdef"
-    names = {probepods.name_of(run, node, when, role)
-             for node in ("w1", "w2") for when in ("before", "after") for role in "abp"}  # fmt: skip
-    assert len(names) == 12 and all(len(name) <= 63 for name in names)
-
-
 junk = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=12),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
@@ -212,107 +218,7 @@ junk = st.recursive(
 
 
 @settings(deadline=None)
-@given(junk, st.lists(junk, max_size=3))
-def test_junk_is_survived(one: Any, many: list[Any]) -> None:
-    ips_of({"status": {"podIPs": many}} if many else {"status": one})
-    dicts = [row for row in many if isinstance(row, dict)]
-    trouble_of(dicts, "uid")
-    trouble_of([{"involvedObject": one, "message": one, "type": "Warning"}], "uid")
-    matrix.services_of(dicts, dicts)
-    matrix.checks(ENDS, {"w1": said("w1", *dicts)})
-
-
-# -- with an API server ----------------------------------------------------------------------------------------------
-
-PODS = "/api/v1/namespaces/tune-nodes/pods"
-
-
-class Kubelet(Server):
-    """Gives each pod an address once it was asked about it; ``deaf``: never."""
-
-    deaf = False
-
-    def _get(self, request: Any, path: str, body: Any) -> None:
-        pod = self.objects.get(path) if path.startswith(f"{PODS}/") else None
-        if pod is not None and not self.deaf:
-            pod["status"] = {"podIPs": [{"ip": f"10.244.1.{len(path)}"}]}
-        if path.endswith("/services"):
-            request.send(200, {"items": [service("kubernetes", "10.96.0.1")] if "default" in path else []})
-        elif path.endswith("/events"):
-            involved = {"uid": next(iter(self.uids()), "")}
-            said = {"type": "Warning", "involvedObject": involved, "message": "no IP addresses available in range set"}
-            request.send(200, {"items": [said]})
-        else:
-            super()._get(request, path, body)
-
-    def uids(self) -> list[str]:
-        return [item["metadata"]["uid"] for path, item in self.objects.items() if path.startswith(f"{PODS}/")]
-
-    def _post(self, request: Any, path: str, body: Any) -> None:
-        body["metadata"]["uid"] = f"uid-{body['metadata']['name']}"
-        super()._post(request, path, body)
-
-
-@pytest.fixture
-def server() -> Kubelet:
-    return Kubelet([node("w1"), node("w2")])
-
-
-@pytest.fixture
-def cluster(server: Kubelet, tmp_path: Path) -> Iterator[Cluster]:
-    with opened(server, tmp_path) as made:
-        yield made
-
-
-class Nodes:
-    """Nodes whose every path is whole."""
-
-    def probe(self, nodes: Mapping[str, Mapping[str, Any]]) -> Mapping[str, NodeRecord]:
-        return {
-            name: said(
-                name,
-                *(good(row["id"]) for row in fields.get("paths", {}).get("targets", ())),
-                probes={row["target"]: True for row in fields["probes"]},
-            )
-            for name, fields in nodes.items()
-        }
-
-    def look(self, name: str) -> NodeRecord:
-        return NodeRecord(name=name, outcome=Outcome.OK, host={"cni": {"networks": [{"name": "cbr0"}], "leases": []}})
-
-
-def made(cluster: Cluster, notes: list[str]) -> Matrix:
-    pods = ProbePods(cluster.api, "20261124-101010-abcdef", "example/probe:1", lambda: False)
-    return Matrix(cluster, pods, Nodes(), {"w1": "w1", "w2": "w2"}, ["w1"], notes.append)
-
-
-def test_a_node_is_measured_and_nothing_is_left(server: Kubelet, cluster: Cluster) -> None:
-    found = made(cluster, []).measure("w1", "before")
-    assert {check.ok for check in found} == {True}
-    assert found[-1].what == "deleted pods give their addresses back"
-    assert len([path for method, path, _ in server.asked if method == "POST" and path == PODS]) >= 3
-    assert server.uids() == []
-
-
-def test_a_pod_without_a_network_says_why(server: Kubelet, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probepods, "APPEAR", 0.2)
-    server.deaf = True
-    found = made(cluster, []).measure("w1", "before")
-    assert found[0].ok is False
-    assert "no IP addresses available" in found[0].said
-    assert server.uids() == []
-
-
-def test_what_a_killed_run_left_is_taken_away_first(server: Kubelet, cluster: Cluster) -> None:
-    name = probepods.name_of("20261124-101010-abcdef", "w1", "before", "a")
-    server.stamp("/api/v1/namespaces/tune-nodes", {})
-    server.stamp(f"{PODS}/{name}", {"metadata": {"name": name, "uid": "an older one"}})
-    assert made(cluster, []).measure("w1", "before")[0].ok
-    assert server.uids() == []
-
-
-def test_what_the_api_server_refuses_is_noted(server: Kubelet, cluster: Cluster) -> None:
-    server.broken = True
-    notes: list[str] = []
-    assert made(cluster, notes).measure("w1", "after") == []
-    assert "was not measured after" in notes[0]
+@given(st.lists(junk, max_size=3))
+def test_junk_is_survived(many: list[Any]) -> None:
+    closed = replace(ENDS, pods={**ENDS.pods, CLOSED: D})
+    matrix.checks(closed, {"w1": said("w1", *(row for row in many if isinstance(row, dict)))})

@@ -37,8 +37,9 @@ def cluster(server: Server, tmp_path: Path) -> Iterator[Cluster]:
         yield made
 
 
-def run_of(cluster: Cluster, run: str, origin: str = "", wait: float = 0, budget: Budget | None = None) -> slots.Slots:
-    return slots.Slots(cluster, budget or Budget(), run, origin or f"of {run}", wait, lambda: False, lambda said: None)
+def run_of(cluster: Cluster, run: str, origin: str = "", wait: float = 0, **more: Any) -> slots.Slots:
+    budget, undo = more.get("budget", Budget()), more.get("undo", False)
+    return slots.Slots(cluster, budget, run, origin or f"of {run}", wait, lambda: False, lambda said: None, undo)
 
 
 def code_of(caught: pytest.ExceptionInfo[TuneError]) -> str:
@@ -259,6 +260,24 @@ def test_a_pause_stops_the_next_node_until_it_is_lifted(server: Server, cluster:
     assert pause.resume(cluster.api) is None
     with run_of(cluster, "one").held("w1"):
         pass
+
+
+def test_taking_back_needs_no_budget_and_heeds_no_pause(server: Server, cluster: Cluster) -> None:
+    server.nodes[2] = node("w2", ready=False)
+    pause.pause(cluster.api, "a reason", "somebody")
+    with ExitStack() as stack:
+        stack.enter_context(run_of(cluster, "one", undo=True).held("w1"))
+        stack.enter_context(run_of(cluster, "two", undo=True).held("w2"))
+        assert {lease["metadata"]["annotations"][lock.NODE] for lease in server.leases().values()} == {"w1", "w2"}
+        remembered = [lease["metadata"]["annotations"][lock.RECOVERED] for lease in server.leases().values()]
+        assert remembered == ["{}", "{}"], "what is taken back is no recovery for the storm guard"
+
+
+def test_nothing_is_taken_back_on_a_node_that_another_works_on(cluster: Cluster) -> None:
+    second = run_of(cluster, "two", undo=True)
+    with run_of(cluster, "one").held("w1"), pytest.raises(TuneError) as caught, second.held("w1"):
+        pass
+    assert code_of(caught) == "same-node"
 
 
 def test_a_pause_made_by_kubectl_without_a_word_counts_too(server: Server, cluster: Cluster) -> None:
