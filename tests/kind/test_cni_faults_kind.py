@@ -144,6 +144,12 @@ def test_a_tunnel_with_another_address_than_the_api_says(runtime: Bed) -> None:
     bed.mended(1)
     assert other in bed.of_api()["metadata"]["annotations"]["flannel.alpha.coreos.com/backend-data"]
     wait_for(lambda: bed.reaches(address), "the pod is not reached again")
+    bed.node("ip link del flannel.1")
+    wait_for(lambda: not bed.reaches(address), "packets arrive without the tunnel")
+    said = bed.found()
+    assert "there is no flannel.1: pods of other nodes are not reached" in said, said
+    bed.mended(1)
+    wait_for(lambda: bed.reaches(address), "the pod is not reached through the new tunnel")
     bed.gone("here")
 
 
