@@ -146,8 +146,9 @@ def test_a_tunnel_with_another_address_than_the_api_says(runtime: Bed) -> None:
     wait_for(lambda: bed.reaches(address), "the pod is not reached again")
     bed.node("ip link del flannel.1")
     wait_for(lambda: not bed.reaches(address), "packets arrive without the tunnel")
-    said = bed.found()
-    assert "there is no flannel.1: pods of other nodes are not reached" in said, said
+    said = bed.found()  # flanneld 0.28 makes the device again by itself, but not the ways through it
+    assert "there is no flannel.1" in said or "the way through flannel.1 to" in said, said
+    assert "start the CNI's agent anew" in said, said
     bed.mended(1)
     wait_for(lambda: bed.reaches(address), "the pod is not reached through the new tunnel")
     bed.gone("here")

@@ -220,7 +220,7 @@ def node_port(tidy: Bed) -> Iterator[str]:
     try:
         yield f"{address}:{port}"
     finally:
-        kubectl("-n", "default", "delete", "service,endpoints", "matrix-test")
+        kubectl("-n", "default", "delete", "service,endpoints", "matrix-test", "--ignore-not-found")
 
 
 def test_the_matrix_before_and_after_and_metrics_and_a_page(tidy: Bed, node_port: str) -> None:
