@@ -28,9 +28,7 @@ def arguments() -> argparse.ArgumentParser:
     up.add_argument("--cni", choices=CNIS, default="flannel")
     up.add_argument("--workers", type=int, default=2)
     build = verbs.add_parser("build", help="build all that a cluster needs, and make none")
-    compiled = verbs.add_parser("compile", help="compile the programs only, while the machine has nothing else to do")
-    for verb in (build, compiled):
-        verb.add_argument("--cni", choices=CNIS, default="flannel")
+    build.add_argument("--cni", choices=CNIS, default="flannel")
     down = verbs.add_parser("down", help="remove a cluster")
     down.add_argument("--all", action="store_true", help="every cluster made here")
     refresh = verbs.add_parser("inventory", help="write the inventory anew, after a node was restarted")
@@ -68,8 +66,6 @@ def act(chosen: argparse.Namespace, bed: Bed) -> int:
         print(next_commands(cluster))
     elif chosen.verb == "build":
         bed.build(cni=chosen.cni)
-    elif chosen.verb == "compile":
-        bed.compile(cni=chosen.cni)
     elif chosen.verb == "down":
         if chosen.all:
             bed.down_all()

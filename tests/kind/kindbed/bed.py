@@ -16,7 +16,7 @@ from kindbed.cluster import MADE, NETWORK, Cluster, Spec, cluster_containers, ki
 from kindbed.command import find, run, say
 from kindbed.docker import Docker, connect, own_pid, stop_own
 from kindbed.images import Images
-from kindbed.programs import Programs, needed
+from kindbed.programs import Programs
 from tune_nodes.errors import TuneError, UsageError
 
 _CREATE_LIMIT = 400.0
@@ -44,16 +44,6 @@ class Bed:
             images.kubectl()
             if cni == "cilium":
                 images.cilium()
-
-    def compile(self, *, cni: str = "flannel") -> None:
-        """Compile the programs that a build needs, on CPU time that nobody else wants.
-
-        It may be ended at any time: Go keeps what is compiled, and `build` goes on from there.
-        """
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-        with self._cache.lock():
-            for module in needed(cni):
-                self._programs.path(module)
 
     def up(self, spec: Spec) -> Cluster:
         """Return a cluster that is ready; one that exists and is as wanted is kept.

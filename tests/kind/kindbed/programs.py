@@ -85,11 +85,6 @@ BUILDS = {
 }
 
 
-def needed(cni: str) -> list[str]:
-    """Return the modules that a cluster with this CNI is made from where nothing can be pulled."""
-    return [module for module in BUILDS if module != "cilium" or cni == "cilium"]
-
-
 def new_enough(version: str) -> bool:
     """Return whether ``go version``'s answer names at least the Go that the modules need."""
     found = re.search(r"\bgo(\d+)\.(\d+)", version)
@@ -150,7 +145,7 @@ class Programs:
             for name, package in build.programs.items():
                 env = {"CGO_ENABLED": str(int(build.cgo)), "GOTOOLCHAIN": "local", "GOWORK": "off", **lean()}
                 argv = [go, "build", *build.flags(), "-o", str(directory / name), package]
-                run(argv, cwd=SOURCES / module, env=env, timeout=3000)
+                run(argv, cwd=SOURCES / module, env=env, timeout=2400)
             for name in build.links:
                 (directory / name).symlink_to(module)
 

@@ -10,7 +10,7 @@ from kindbed import programs, requirements
 from kindbed import versions as v
 from kindbed.cache import Cache
 from kindbed.lock import MODULES, SOURCES, Module, go_mod, staging
-from kindbed.programs import BUILDS, Programs, needed, new_enough
+from kindbed.programs import BUILDS, Programs, new_enough
 
 from tune_nodes.errors import TuneError
 
@@ -29,11 +29,6 @@ require k8s.io/klog/v2 v2.130.1
 @pytest.fixture
 def go(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(programs, "find_go", lambda: ("/usr/local/go/bin/go", "go version go1.26.1 linux/amd64"))
-
-
-def test_what_is_compiled_ahead_is_all_that_a_cluster_is_made_from() -> None:
-    assert set(needed("cilium")) == set(BUILDS)
-    assert set(BUILDS) - set(needed("flannel")) == {"cilium"}
 
 
 @pytest.mark.parametrize(
