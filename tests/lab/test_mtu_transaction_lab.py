@@ -24,6 +24,10 @@ SETTINGS = "etc/tune-nodes/settings.json"
 DROP_IN = "etc/systemd/network/10-eth0.network.d/90-tune-nodes.conf"
 
 
+#: Seconds of a window that is confirmed: the last 15 are kept for the revert, and what comes before may be slow.
+WIDE = 120
+
+
 def request(run: str, underlay: Any = 9000, window: float = 20, **more: Any) -> dict[str, Any]:
     layer = {"profile": "test", "match": None, "mtu": [{"underlay": underlay, "pods": "auto"}]}
     return {"op": "apply", "run": run, "window": window, "layers": [layer], **more}
@@ -61,7 +65,7 @@ def test_three_nodes_up_to_9000_confirmed_and_rolled_back(make_overlay: Callable
     nodes = overlay.node_place(one), overlay.node_place(three)
     with overlay.streams([(*pods, 1450), (*pods[::-1], 1450), (*nodes, 1500)]):
         for node in overlay.nodes:
-            applied = call_ssh(node, **request("up"))
+            applied = call_ssh(node, **request("up", window=WIDE))
             assert applied["ok"], applied["error"]
             assert {key: status for key, status in statuses(applied).items() if key[0] != "/"} == {
                 "eth0/mtu": "changed",
@@ -81,7 +85,7 @@ def test_three_nodes_up_to_9000_confirmed_and_rolled_back(make_overlay: Callable
     assert not call_ssh(one, **request("again"))["tx"], "nothing is left to do"
     with overlay.streams([(*pods, 1450), (*nodes, 1500)]):
         for node in overlay.nodes:
-            assert call_ssh(node, "rollback", tx="up", run="down", window=30)["ok"]
+            assert call_ssh(node, "rollback", tx="up", run="down", window=WIDE)["ok"]
             assert call_ssh(node, "confirm", tx="down")["ok"]
             assert overlay.mtus(node) == OLD
     assert [{p for p in node.etc() if "tune-nodes" in p} for node in overlay.nodes] == [set()] * 3
@@ -138,16 +142,16 @@ def test_kept_where_networkd_reads_it_and_taken_away_again(make_overlay: Callabl
     before = {path for path in node.etc() if path.startswith("systemd")}
     planned = call(node, **dict(request("r1"), op="plan"))
     assert f"/{DROP_IN}" in statuses(planned), "a plan shows the file that it will write"
-    assert call(node, **request("r1"))["ok"]
+    assert call(node, **request("r1", window=WIDE))["ok"]
     assert not (node.root / DROP_IN).exists()
     assert call(node, "confirm", tx="r1")["ok"]
     assert (node.root / DROP_IN).read_text().splitlines()[1:] == ["[Link]", "MTUBytes=9000"]
-    lowered = call(node, **request("r2", underlay=4000))
+    lowered = call(node, **request("r2", underlay=4000, window=WIDE))
     assert lowered["ok"], lowered["error"]
     assert call(node, "confirm", tx="r2")["ok"]
     assert "MTUBytes=4000" in (node.root / DROP_IN).read_text()
     for tx, back in (("r2", "b2"), ("r1", "b1")):
-        assert call(node, "rollback", tx=tx, run=back, window=30)["ok"]
+        assert call(node, "rollback", tx=tx, run=back, window=WIDE)["ok"]
         assert call(node, "confirm", tx=back)["ok"]
     assert {path for path in node.etc() if path.startswith("systemd")} == before
     assert overlay.mtus(node) == OLD

@@ -6,12 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
-import typer
 from report_builder import small
 from report_parts import at
 from typer.testing import CliRunner
 
-from tune_nodes.cli import report as report_cli
+from tune_nodes.cli.app import app
 from tune_nodes.errors import UsageError
 from tune_nodes.runs.store import RunStore
 
@@ -28,9 +27,7 @@ def _state(tmp_path: Path) -> Path:
 
 def call(state: Path, *words: str) -> str:
     """Run ``report`` and return what it prints on stdout."""
-    app = typer.Typer()
-    report_cli.register(app)
-    done = CliRunner().invoke(app, [*words, "--state-dir", str(state)], catch_exceptions=False)
+    done = CliRunner().invoke(app, ["report", *words, "--state-dir", str(state)], catch_exceptions=False)
     assert done.exit_code == 0, done.output
     return done.stdout
 
