@@ -95,7 +95,7 @@ def applied(vm: Machine, run: str, layers: list[dict[str, object]]) -> None:
 
 def test_while_armed(vm: Machine, cli: VmCli) -> None:
     running = cli.start("apply", "-p", "article", "--yes", "--window", "600")
-    wait_on(vm, f"ls {STATE}/tx/*/ARMED && ethtool -l eth0 | tail -1 | grep -q 4", 240)
+    wait_on(vm, f"ls {STATE}/tx/*/ARMED && ethtool -l eth0 | tail -1 | grep -q 4", 480)
     vm.power_cut()
     kill_all(running)
     vm.power_on()
