@@ -109,3 +109,9 @@ def cilium_cluster(one_cluster: OneCluster) -> Cluster:
     The other cluster is gone then: tests that want this one run after all others.
     """
     return one_cluster.take("TUNE_NODES_KIND_CILIUM", Spec("tune-nodes-cilium", "cilium", 1))
+
+
+@pytest.fixture(scope="session")
+def either_cluster(cilium_cluster: Cluster) -> Cluster:
+    """A cluster for tests that ask the API server and need no particular CNI: that of the shorter lane."""
+    return cilium_cluster

@@ -38,39 +38,39 @@ pytestmark = pytest.mark.kind
 
 
 @pytest.fixture
-def worker(kind_cluster: Bed) -> Iterator[str]:
-    with opened_after(kind_cluster) as name:
+def worker(either_cluster: Bed) -> Iterator[str]:
+    with opened_after(either_cluster) as name:
         yield name
 
 
 @pytest.fixture
-def shop(kind_cluster: Bed, worker: str) -> Iterator[Shop]:
-    with made_shop(kind_cluster, worker) as made:
+def shop(either_cluster: Bed, worker: str) -> Iterator[Shop]:
+    with made_shop(either_cluster, worker) as made:
         yield made
 
 
 @contextmanager
-def granted(kind_cluster: Bed, directory: Path, level: str) -> Iterator[Path]:
+def granted(either_cluster: Bed, directory: Path, level: str) -> Iterator[Path]:
     """Apply a level's manifest as it is printed; yields a kubeconfig of its account."""
     text = rights.manifest(level)
-    kind_cluster.kubectl("apply", "-f", "-", input=text)
+    either_cluster.kubectl("apply", "-f", "-", input=text)
     try:
-        token = kind_cluster.kubectl("-n", "tune-nodes", "create", "token", f"tune-nodes-{level}").strip()
-        yield as_account(kind_cluster, directory, token)
+        token = either_cluster.kubectl("-n", "tune-nodes", "create", "token", f"tune-nodes-{level}").strip()
+        yield as_account(either_cluster, directory, token)
     finally:
-        kind_cluster.kubectl("delete", "--ignore-not-found", "-f", "-", input=text, timeout=120)
+        either_cluster.kubectl("delete", "--ignore-not-found", "-f", "-", input=text, timeout=120)
 
 
 TUNE_ONLY = ["patch nodes", "create pods/eviction in all namespaces"]
 
 
 @pytest.mark.parametrize("level", rights.LEVELS)
-def test_a_manifest_grants_its_level_and_no_more(kind_cluster: Bed, tmp_path: Path, level: rights.Level) -> None:
-    with granted(kind_cluster, tmp_path, level) as path, client.Cluster.open(path) as cluster:
+def test_a_manifest_grants_its_level_and_no_more(either_cluster: Bed, tmp_path: Path, level: rights.Level) -> None:
+    with granted(either_cluster, tmp_path, level) as path, client.Cluster.open(path) as cluster:
         assert cluster.user == f"system:serviceaccount:tune-nodes:tune-nodes-{level}"
         assert (cluster.missing(level), cluster.missing(level, "mtu")) == ([], [])
         facts = cluster.facts()
-        assert (set(facts.nodes), facts.not_seen) == (set(kind_cluster.nodes), ())
+        assert (set(facts.nodes), facts.not_seen) == (set(either_cluster.nodes), ())
         with LeaseWatch(cluster, tmp_path / "leases.json", list(facts.nodes)) as watch:
             assert watch.missing == ()
         if level == "read":
@@ -82,22 +82,22 @@ def test_a_manifest_grants_its_level_and_no_more(kind_cluster: Bed, tmp_path: Pa
             assert f"may not {forbidden}" in caught.value.what
 
 
-def test_reading_rights_cannot_close_a_node(kind_cluster: Bed, tmp_path: Path, worker: str) -> None:
+def test_reading_rights_cannot_close_a_node(either_cluster: Bed, tmp_path: Path, worker: str) -> None:
     with (
-        granted(kind_cluster, tmp_path, "read") as path,
+        granted(either_cluster, tmp_path, "read") as path,
         client.Cluster.open(path) as cluster,
         pytest.raises(ClusterError, match="may not patch nodes") as caught,
     ):
         cluster.cordon(worker, RUN)
     assert caught.value.code == "forbidden"
-    assert not unschedulable(kind_cluster, worker)
+    assert not unschedulable(either_cluster, worker)
 
 
 def test_tuning_rights_close_a_node_and_change_nothing_else_of_it(
-    kind_cluster: Bed, tmp_path: Path, shop: Shop
+    either_cluster: Bed, tmp_path: Path, shop: Shop
 ) -> None:
     shop.kubectl("delete", "pdb", "web")
-    with granted(kind_cluster, tmp_path, "tune") as path, client.Cluster.open(path) as cluster:
+    with granted(either_cluster, tmp_path, "tune") as path, client.Cluster.open(path) as cluster:
 
         def refused(patch: dict[str, Any]) -> str:
             try:
@@ -116,7 +116,7 @@ def test_tuning_rights_close_a_node_and_change_nothing_else_of_it(
             assert "no annotation" in refused({"metadata": {"annotations": {"x": "y"}}})
             assert "finalizers" in refused({"metadata": {"finalizers": ["example.com/x"]}})
         finally:
-            kind_cluster.kubectl("label", "node", shop.node, "tune-nodes-test-")
+            either_cluster.kubectl("label", "node", shop.node, "tune-nodes-test-")
         assert cluster.cordon(shop.node, RUN) is True
         assert cluster.drain(shop.node, timeout=60, cancelled=never, delete_emptydir=True).done
         assert cluster.uncordon(shop.node, RUN) is True
@@ -131,11 +131,11 @@ class Nobody:
 
 
 @pytest.fixture
-def nobody(kind_cluster: Bed, tmp_path: Path) -> Iterator[Nobody]:
-    with namespace(kind_cluster) as name:
-        kind_cluster.kubectl("-n", name, "create", "serviceaccount", "nobody")
-        token = kind_cluster.kubectl("-n", name, "create", "token", "nobody").strip()
-        yield Nobody(name, as_account(kind_cluster, tmp_path, token))
+def nobody(either_cluster: Bed, tmp_path: Path) -> Iterator[Nobody]:
+    with namespace(either_cluster) as name:
+        either_cluster.kubectl("-n", name, "create", "serviceaccount", "nobody")
+        token = either_cluster.kubectl("-n", name, "create", "token", "nobody").strip()
+        yield Nobody(name, as_account(either_cluster, tmp_path, token))
 
 
 def test_an_account_without_rights(nobody: Nobody) -> None:
@@ -155,8 +155,10 @@ def test_an_account_without_rights(nobody: Nobody) -> None:
     assert found["rights: read"].next == "tune-nodes cluster rbac read | kubectl apply -f -"
 
 
-def test_a_token_that_is_no_longer_good(kind_cluster: Bed, nobody: Nobody, capsys: pytest.CaptureFixture[str]) -> None:
-    kind_cluster.kubectl("-n", nobody.namespace, "delete", "serviceaccount", "nobody")
+def test_a_token_that_is_no_longer_good(
+    either_cluster: Bed, nobody: Nobody, capsys: pytest.CaptureFixture[str]
+) -> None:
+    either_cluster.kubectl("-n", nobody.namespace, "delete", "serviceaccount", "nobody")
 
     def refused() -> ClusterError | None:
         try:
@@ -175,17 +177,17 @@ def test_a_token_that_is_no_longer_good(kind_cluster: Bed, nobody: Nobody, capsy
     assert document["users"][0]["user"]["token"] not in said.err + said.out + str(problem)
 
 
-def test_a_dead_server(kind_cluster: Bed, tmp_path: Path) -> None:
+def test_a_dead_server(either_cluster: Bed, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    path = as_account(kind_cluster, tmp_path, "t", f"https://127.0.0.1:{port}")
+    path = as_account(either_cluster, tmp_path, "t", f"https://127.0.0.1:{port}")
     with pytest.raises(ClusterError) as caught:
         client.Cluster.open(path)
     assert (caught.value.code, caught.value.why) == ("unreachable", "connection refused")
 
 
-def test_a_server_with_another_clusters_certificate(kind_cluster: Bed, tmp_path: Path) -> None:
-    document = yaml.safe_load(kind_cluster.kubeconfig.read_text(encoding="utf-8"))
+def test_a_server_with_another_clusters_certificate(either_cluster: Bed, tmp_path: Path) -> None:
+    document = yaml.safe_load(either_cluster.kubeconfig.read_text(encoding="utf-8"))
     settings = document["clusters"][0]["cluster"]
     authority = settings.pop("certificate-authority-data")
     path = tmp_path / "kubeconfig"

@@ -39,8 +39,8 @@ pytestmark = pytest.mark.kind
 
 
 @pytest.fixture
-def cluster(kind_cluster: Bed) -> Iterator[Cluster]:
-    with Cluster.open(kind_cluster.kubeconfig) as opened:
+def cluster(either_cluster: Bed) -> Iterator[Cluster]:
+    with Cluster.open(either_cluster.kubeconfig) as opened:
         yield opened
 
 
@@ -74,7 +74,7 @@ def test_only_what_was_backed_up_is_deleted(cluster: Cluster, space: str, tmp_pa
 
 
 def test_the_commands(
-    kind_cluster: Bed,
+    either_cluster: Bed,
     cluster: Cluster,
     space: str,
     tmp_path: Path,
@@ -82,7 +82,7 @@ def test_the_commands(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("TUNE_NODES_STATE_DIR", str(tmp_path / "here"))
-    monkeypatch.setenv("KUBECONFIG", str(kind_cluster.kubeconfig))
+    monkeypatch.setenv("KUBECONFIG", str(either_cluster.kubeconfig))
 
     def typed(code: int, *words: str) -> str:
         assert run(["policy", *words]) == code
@@ -108,7 +108,9 @@ def test_the_commands(
     assert "1 replaced, 1 there" in typed(0, "restore", str(tmp_path / "usb" / row["id"]), "--force", "--yes")
 
 
-def test_a_rehearsal_runs_the_rules_for_making(kind_cluster: Bed, cluster: Cluster, space: str, tmp_path: Path) -> None:
+def test_a_rehearsal_runs_the_rules_for_making(
+    either_cluster: Bed, cluster: Cluster, space: str, tmp_path: Path
+) -> None:
     """An apply of what exists would pass this: it is an update, and the rule is about creations."""
     make(cluster, network_policy(space, "deny", DENY))
     backup = backed_up(cluster, tmp_path, space)
@@ -137,11 +139,11 @@ def test_a_rehearsal_runs_the_rules_for_making(kind_cluster: Bed, cluster: Clust
         },
     ]
     assert backups.rehearse(cluster, backup) == []
-    kind_cluster.kubectl("apply", "-f", "-", input=yaml.safe_dump_all(documents))
+    either_cluster.kubectl("apply", "-f", "-", input=yaml.safe_dump_all(documents))
     try:
         (said,) = wait_for("the rule is in force", lambda: backups.rehearse(cluster, backup), 30)
     finally:
-        kind_cluster.kubectl("delete", "-f", "-", input=yaml.safe_dump_all(documents))
+        either_cluster.kubectl("delete", "-f", "-", input=yaml.safe_dump_all(documents))
     assert said.startswith(f"NetworkPolicy {space}/deny: ")
     assert "no new policies on Fridays" in said
 

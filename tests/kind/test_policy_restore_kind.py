@@ -46,8 +46,8 @@ ARGO = "argoproj.io"
 
 
 @pytest.fixture
-def cluster(kind_cluster: Bed) -> Iterator[Cluster]:
-    with Cluster.open(kind_cluster.kubeconfig) as opened:
+def cluster(either_cluster: Bed) -> Iterator[Cluster]:
+    with Cluster.open(either_cluster.kubeconfig) as opened:
         yield opened
 
 
@@ -125,7 +125,7 @@ def test_an_owner_is_found_again_by_its_name(cluster: Cluster, space: str, tmp_p
 
 
 def test_argo_cd_is_named_paused_and_resumed_exactly(
-    kind_cluster: Bed, cluster: Cluster, space: str, tmp_path: Path
+    either_cluster: Bed, cluster: Cluster, space: str, tmp_path: Path
 ) -> None:
     application = {"apiVersion": f"{ARGO}/v1alpha1", "kind": "Application"}
 
@@ -139,7 +139,7 @@ def test_argo_cd_is_named_paused_and_resumed_exactly(
     mark = {owners.TRACKING: f"shop:{NETWORKING}/NetworkPolicy:{space}/deny"}
     make(cluster, network_policy(space, "deny", DENY, annotations=mark))
     record = tmp_path / "gitops.json"
-    with served(kind_cluster, crd(ARGO, "applications", "Application", "Namespaced", "v1alpha1")):
+    with served(either_cluster, crd(ARGO, "applications", "Application", "Namespaced", "v1alpha1")):
         shop = app("shop")
         made = app(
             "made",
@@ -172,7 +172,9 @@ def test_argo_cd_is_named_paused_and_resumed_exactly(
         assert (left.done, "set by somebody else" in left.text) == (False, True)
 
 
-def test_flux_is_suspended_and_resumed_exactly(kind_cluster: Bed, cluster: Cluster, space: str, tmp_path: Path) -> None:
+def test_flux_is_suspended_and_resumed_exactly(
+    either_cluster: Bed, cluster: Cluster, space: str, tmp_path: Path
+) -> None:
     group = "kustomize.toolkit.fluxcd.io"
     record = tmp_path / "gitops.json"
     marks = {f"{group}/name": "apps", f"{group}/namespace": space}
@@ -180,7 +182,7 @@ def test_flux_is_suspended_and_resumed_exactly(kind_cluster: Bed, cluster: Clust
     (owner,) = owners.of(there(cluster, space)[0])
     gone = gitops.pause(cluster, owner, record)
     assert (gone.done, "is not in this cluster" in gone.text) == (False, True)
-    with served(kind_cluster, crd(group, "kustomizations", "Kustomization", "Namespaced")):
+    with served(either_cluster, crd(group, "kustomizations", "Kustomization", "Namespaced")):
         where = Call("create", "kustomizations", group, space, version="v1")
         body = {"apiVersion": f"{group}/v1", "kind": "Kustomization", "metadata": {"name": "apps", "namespace": space}}
         cluster.api.post(where, {**body, "spec": {"suspend": False, "path": "./apps"}})

@@ -45,8 +45,8 @@ CALICO = "crd.projectcalico.org"
 
 
 @pytest.fixture
-def cluster(kind_cluster: Bed) -> Iterator[Cluster]:
-    with Cluster.open(kind_cluster.kubeconfig) as opened:
+def cluster(either_cluster: Bed) -> Iterator[Cluster]:
+    with Cluster.open(either_cluster.kubeconfig) as opened:
         yield opened
 
 
@@ -58,7 +58,7 @@ def space(cluster: Cluster) -> Iterator[str]:
         yield name
 
 
-def account(kind_cluster: Bed, space: str, name: str, directory: Path, rules: list[dict[str, Any]]) -> Path:
+def account(either_cluster: Bed, space: str, name: str, directory: Path, rules: list[dict[str, Any]]) -> Path:
     """Make an account with some rights in a namespace; return its kubeconfig."""
     subject = {"kind": "ServiceAccount", "name": name, "namespace": space}
     metadata = {"name": name, "namespace": space}
@@ -74,9 +74,9 @@ def account(kind_cluster: Bed, space: str, name: str, directory: Path, rules: li
             "subjects": [subject],
         },
     ]
-    kind_cluster.kubectl("apply", "-f", "-", input=yaml.safe_dump_all(documents))
-    token = kind_cluster.kubectl("-n", space, "create", "token", name).strip()
-    document = yaml.safe_load(kind_cluster.kubeconfig.read_text(encoding="utf-8"))
+    either_cluster.kubectl("apply", "-f", "-", input=yaml.safe_dump_all(documents))
+    token = either_cluster.kubectl("-n", space, "create", "token", name).strip()
+    document = yaml.safe_load(either_cluster.kubeconfig.read_text(encoding="utf-8"))
     document["users"][0]["user"] = {"token": token}
     path = directory / f"kubeconfig-{name}"
     path.write_text(yaml.safe_dump(document), encoding="utf-8")
@@ -87,10 +87,10 @@ ALL = ["get", "list", "create", "patch", "delete"]
 
 
 def test_a_missing_right_for_one_kind_is_refused_before_the_first_write(
-    kind_cluster: Bed, cluster: Cluster, space: str, tmp_path: Path
+    either_cluster: Bed, cluster: Cluster, space: str, tmp_path: Path
 ) -> None:
     make(cluster, network_policy(space, "deny", DENY))
-    with served(kind_cluster, crd(CALICO, "networksets", "NetworkSet", "Namespaced")):
+    with served(either_cluster, crd(CALICO, "networksets", "NetworkSet", "Namespaced")):
         body = {"apiVersion": f"{CALICO}/v1", "kind": "NetworkSet", "metadata": {"name": "set", "namespace": space}}
         cluster.api.post(Call("create", "networksets", CALICO, space, version="v1"), {**body, "spec": {"nets": []}})
         backup = backed_up(cluster, tmp_path, space)
@@ -102,7 +102,7 @@ def test_a_missing_right_for_one_kind_is_refused_before_the_first_write(
             {"apiGroups": [NETWORKING], "resources": ["networkpolicies"], "verbs": ALL},
             {"apiGroups": [CALICO], "resources": ["networksets"], "verbs": ["get", "list", "create", "patch"]},
         ]
-        path = account(kind_cluster, space, "limited", tmp_path, rules)
+        path = account(either_cluster, space, "limited", tmp_path, rules)
         with Cluster.open(path) as limited:
             with pytest.raises(ClusterError) as caught:
                 deleted(limited, backup)
@@ -114,7 +114,7 @@ def test_a_missing_right_for_one_kind_is_refused_before_the_first_write(
         assert len(there(cluster, space)) == 2
         assert deleted(cluster, backup).counts == {"deleted": 2}
         rules[1]["verbs"] = ["get", "list"]
-        path = account(kind_cluster, space, "reader", tmp_path, rules)
+        path = account(either_cluster, space, "reader", tmp_path, rules)
         with Cluster.open(path) as reader, pytest.raises(ClusterError) as caught:
             restore.restore(reader, backup, probe=green)
         assert "may not create, delete networksets" in caught.value.what
@@ -127,12 +127,14 @@ def burst(cluster: Cluster, backup: Backup) -> None:
     Pace(16).over(backup.policies, lambda one: cluster.api.get(call("get", one.namespace, one.name)))
 
 
-def test_no_more_is_sent_than_the_server_takes(kind_cluster: Bed, cluster: Cluster, space: str, tmp_path: Path) -> None:
+def test_no_more_is_sent_than_the_server_takes(
+    either_cluster: Bed, cluster: Cluster, space: str, tmp_path: Path
+) -> None:
     """A priority level that takes one call at a time and refuses the rest: real answers 429, real Retry-After."""
     make(cluster, *[network_policy(space, f"p{number}", DENY) for number in range(24)])
     backup = backed_up(cluster, tmp_path, space)
     rules = [{"apiGroups": [NETWORKING], "resources": ["networkpolicies"], "verbs": ALL}]
-    path = account(kind_cluster, space, "slow", tmp_path, rules)
+    path = account(either_cluster, space, "slow", tmp_path, rules)
     flow, name = "flowcontrol.apiserver.k8s.io", f"{space}-slow"
     subject = {"kind": "ServiceAccount", "serviceAccount": {"name": "slow", "namespace": space}}
     rule = {"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"], "namespaces": ["*"], "clusterScope": True}
@@ -154,14 +156,14 @@ def test_no_more_is_sent_than_the_server_takes(kind_cluster: Bed, cluster: Clust
         },
     }
     with Cluster.open(path) as slow:
-        kind_cluster.kubectl("apply", "-f", "-", input=yaml.safe_dump_all([level, schema]))
+        either_cluster.kubectl("apply", "-f", "-", input=yaml.safe_dump_all([level, schema]))
         try:
             pace = Pace(16)
             wait_for("the level is in force", lambda: burst(slow, backup) or slow.api.throttled)
             with Journal(backup.directory) as journal:
                 found = delete.delete(slow, backup, list(backup.by_ref), journal=journal, pace=pace)
         finally:
-            kind_cluster.kubectl("delete", "-f", "-", input=yaml.safe_dump_all([schema, level]))
+            either_cluster.kubectl("delete", "-f", "-", input=yaml.safe_dump_all([schema, level]))
     print(f"{found.throttled} answers 429 of {found.calls}, {found.seconds:.1f} s, width {pace.width}")
     assert found.counts == {"deleted": 24}
     assert found.throttled < 40  # a storm would be thousands
