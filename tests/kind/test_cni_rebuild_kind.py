@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.kind, pytest.mark.timeout(600, func_only=True)]
 
-SOURCE = Path(__file__).resolve().parents[2] / "src"
 NAMESPACE = "cni-rebuild"
 BUDGET = 5
 FENCE = "/etc/cni/net.d/0-tune-nodes-rebuild.conflist"

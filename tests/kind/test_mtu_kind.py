@@ -14,7 +14,6 @@ from kindbed.cluster import Cluster
 
 from commandline import PROGRAM, env_of, finished
 
-ROOT = Path(__file__).resolve().parents[2]
 RIGHT = 1450
 PLAY = """
 - hosts: all

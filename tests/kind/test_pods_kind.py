@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.kind
 
-SOURCE = Path(__file__).resolve().parents[2] / "src"
 SOMAXCONN = "net.core.somaxconn"
 PROFILE = {
     "description": "One key that no pod gets from its node",

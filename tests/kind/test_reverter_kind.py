@@ -22,7 +22,6 @@ from commandline import PROGRAM, Done, env_of, finished
 pytestmark = [pytest.mark.kind, pytest.mark.timeout(300)]
 
 HERE = Path(__file__).parent
-SOURCE = HERE.parents[1] / "src"
 WATCH = (HERE / "node_watch.py").read_text()
 WINDOW = 25
 #: The revert timer's accuracy, a Python that starts on a busy machine, and the values.

@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from tune_nodes import collection
-from tune_nodes.cli.help import CONTEXT, examples
+from tune_nodes.cli.help import examples
 
 
 @dataclass(frozen=True)
@@ -71,16 +71,15 @@ class Loaded(MutableMapping[str, Any]):
     """Commands by name; each is loaded when it is asked for."""
 
     def __init__(self) -> None:
-        self._places = dict(PLACES)
         self._found: dict[str, Any] = {}
 
     def __getitem__(self, name: str) -> Any:
         if name not in self._found:
-            self._found[name] = self._places[name].load(name)
+            self._found[name] = PLACES[name].load(name)
         return self._found[name]
 
     def __contains__(self, name: object) -> bool:
-        return name in self._places  # without loading it
+        return name in PLACES  # without loading it
 
     def __setitem__(self, name: str, command: Any) -> None:
         raise TypeError("commands are listed in PLACES")
@@ -89,10 +88,10 @@ class Loaded(MutableMapping[str, Any]):
         raise TypeError("commands are listed in PLACES")
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._places)
+        return iter(PLACES)
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(PLACES)
 
 
 class Commands(TyperGroup):
@@ -109,7 +108,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
-    context_settings=CONTEXT,
+    context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 100},
     epilog=examples("tune-nodes plan --inventory lab", "tune-nodes --inventory lab --yes"),
 )
 

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from inspect import cleandoc
 
-#: Of the program and so of all its commands.
-CONTEXT = {"help_option_names": ["--help", "-h"], "max_content_width": 100}
-
 
 def paragraphs(text: str) -> str:
     """Return a docstring with each paragraph on one line: where lines end in the source is no matter on a terminal."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tune_nodes.cluster.model import AgentFacts, NodeFacts
@@ -40,6 +40,16 @@ def mappings(value: Any, *path: str) -> list[Mapping[str, Any]]:
     """Return the mappings of a list in an object."""
     found = at(value, *path)
     return [item for item in found[:MAX_ITEMS] if isinstance(item, Mapping)] if isinstance(found, list) else []
+
+
+def last_warning(events: Iterable[Mapping[str, Any]], field: str) -> str:
+    """Return a field of the newest of some events that is a warning, "" for none."""
+    warnings = [
+        (text(event, "lastTimestamp") or text(event, "eventTime"), text(event, field))
+        for event in events
+        if text(event, "type") == "Warning"
+    ]
+    return max(warnings)[1] if warnings else ""
 
 
 def texts(value: Any, *path: str) -> dict[str, str]:

@@ -84,11 +84,12 @@ class Matrix:
         wanted = dict.fromkeys((POD, BESIDE, CLOSED), self._nodes[name])
         if peer:
             wanted[PEER] = self._nodes[peer]
-        services = self._services(_addresses(facts, self._nodes[name]), _addresses(facts, wanted.get(PEER, "")))
+        own = _addresses(facts, self._nodes[name])
+        services = self._services(own, _addresses(facts, wanted.get(PEER, "")))
         pods = self._pods.up(wanted, when)
         mine = [pod for role, pod in pods.items() if role != PEER]
         try:
-            ends = Ends(name, peer, pods, _addresses(facts, self._nodes[name]), services)
+            ends = Ends(name, peer, pods, own, services)
             found = self._asked(ends, earlier)
             found.append(self._alone(mine))
         finally:

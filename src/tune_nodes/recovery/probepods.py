@@ -134,12 +134,8 @@ def ips_of(pod: Mapping[str, Any]) -> dict[int, str]:
 
 def trouble_of(events: Iterable[Mapping[str, Any]], uid: str) -> str:
     """Return the last warning about a pod, "" for none (pure)."""
-    said = [
-        (objects.text(event, "lastTimestamp") or objects.text(event, "eventTime"), objects.text(event, "message"))
-        for event in events
-        if objects.text(event, "involvedObject", "uid") == uid and objects.text(event, "type") == "Warning"
-    ]
-    return one_line(max(said)[1], 200) if said else ""
+    own = (event for event in events if objects.text(event, "involvedObject", "uid") == uid)
+    return one_line(objects.last_warning(own, "message"), 200)
 
 
 class ProbePods:

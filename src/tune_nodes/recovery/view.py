@@ -27,12 +27,7 @@ _ASKED = 10
 
 def waits_for_volume(events: Iterable[Mapping[str, Any]]) -> bool:
     """Return whether a pod's last warning is about a volume (pure)."""
-    warnings = [
-        (objects.text(event, "lastTimestamp") or objects.text(event, "eventTime"), objects.text(event, "reason"))
-        for event in events
-        if objects.text(event, "type") == "Warning"
-    ]
-    return bool(warnings) and max(warnings)[1] in _VOLUMES
+    return objects.last_warning(events, "reason") in _VOLUMES
 
 
 @dataclass(frozen=True)
