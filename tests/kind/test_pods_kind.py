@@ -57,10 +57,10 @@ class Cli:
 
 
 @pytest.fixture
-def pods(kind_cluster: Cluster) -> dict[str, dict[str, Any]]:
+def pods(either_cluster: Cluster) -> dict[str, dict[str, Any]]:
     """Return uid -> pod, as the API server has it, of the running pods with a network of their own, one a node."""
-    kind_cluster.probe_pods()
-    listed = json.loads(kind_cluster.kubectl("get", "pods", "-A", "-o", "json"))["items"]
+    either_cluster.probe_pods()
+    listed = json.loads(either_cluster.kubectl("get", "pods", "-A", "-o", "json"))["items"]
     return {
         pod["metadata"]["uid"]: pod
         for pod in listed
@@ -69,25 +69,25 @@ def pods(kind_cluster: Cluster) -> dict[str, dict[str, Any]]:
 
 
 @pytest.fixture
-def worker(kind_cluster: Cluster) -> str:
+def worker(either_cluster: Cluster) -> str:
     """Return a worker's name."""
-    return next(name for name in sorted(kind_cluster.nodes) if not name.endswith("control-plane"))
+    return next(name for name in sorted(either_cluster.nodes) if not name.endswith("control-plane"))
 
 
 @pytest.fixture
-def cli(tmp_path: Path, kind_cluster: Cluster, worker: str) -> Iterator[Cli]:
+def cli(tmp_path: Path, either_cluster: Cluster, worker: str) -> Iterator[Cli]:
     """Return the command line for the worker, tuned; it is put back at the end."""
-    run = Cli(tmp_path, kind_cluster.hosts, worker)
+    run = Cli(tmp_path, either_cluster.hosts, worker)
     run("apply", "-p", str(run.profile), "--yes")
     yield run
     run("rollback", "--yes")
 
 
 def test_a_plan_says_what_a_pod_of_a_tuned_node_has(
-    kind_cluster: Cluster, pods: dict[str, dict[str, Any]], worker: str, cli: Cli
+    either_cluster: Cluster, pods: dict[str, dict[str, Any]], worker: str, cli: Cli
 ) -> None:
     assert worker in {pod["spec"]["nodeName"] for pod in pods.values()}
-    assert kind_cluster.ssh(worker, "sysctl", "-n", SOMAXCONN).stdout.strip() == "65535"
+    assert either_cluster.ssh(worker, "sysctl", "-n", SOMAXCONN).stdout.strip() == "65535"
     record = cli.plan(worker)
     assert record["outcome"] == "ok" and record["warnings"] == []
     (found,) = record["pods"]
@@ -99,5 +99,5 @@ def test_a_plan_says_what_a_pod_of_a_tuned_node_has(
     assert "allowedUnsafeSysctls" in row["note"]
     # The pod itself, by another way than the node's own code: the process that holds its network.
     script = f"for p in $(grep -l {found['uid'].replace('-', '_')} /proc/[0-9]*/cgroup); do echo $p; done | head -1"
-    pid = kind_cluster.ssh(worker, script).stdout.split("/")[2]
-    assert kind_cluster.ssh(worker, f"nsenter -t {pid} -n sysctl -n {SOMAXCONN}").stdout.strip() == "4096"
+    pid = either_cluster.ssh(worker, script).stdout.split("/")[2]
+    assert either_cluster.ssh(worker, f"nsenter -t {pid} -n sysctl -n {SOMAXCONN}").stdout.strip() == "4096"

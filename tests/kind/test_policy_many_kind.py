@@ -51,8 +51,8 @@ EACH = 10  # in a namespace
 
 
 @pytest.fixture
-def cluster(kind_cluster: Bed) -> Iterator[Cluster]:
-    with Cluster.open(kind_cluster.kubeconfig) as opened:
+def cluster(either_cluster: Bed) -> Iterator[Cluster]:
+    with Cluster.open(either_cluster.kubeconfig) as opened:
         yield opened
 
 
@@ -73,8 +73,8 @@ class Fleet:
 
 
 @pytest.fixture(scope="module")
-def fleet(kind_cluster: Bed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    with Cluster.open(kind_cluster.kubeconfig) as cluster:
+def fleet(either_cluster: Bed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    with Cluster.open(either_cluster.kubeconfig) as cluster:
         names = [f"{PREFIX}-{os.getpid()}-{number}" for number in range(MANY // EACH)]
 
         def fill(name: str) -> None:
@@ -150,11 +150,11 @@ with Cluster.open(Path(kubeconfig)) as cluster:
 """
 
 
-def killed_after(kind_cluster: Bed, backup: Backup, what: str, event: str, most: int) -> None:
+def killed_after(either_cluster: Bed, backup: Backup, what: str, event: str, most: int) -> None:
     """Run a controller and kill it when its journal has so many lines; it stops by itself somewhat later."""
     before = noted(backup, event)
     tests = str(Path(__file__).parent)
-    words = [sys.executable, "-c", CONTROLLER, what, str(kind_cluster.kubeconfig), str(backup.directory)]
+    words = [sys.executable, "-c", CONTROLLER, what, str(either_cluster.kubeconfig), str(backup.directory)]
     words += [str(2 * most), tests]
     with subprocess.Popen(words) as process:
         wait_for(f"{most} {event}", lambda: noted(backup, event) - before >= most or process.poll() is not None)
@@ -162,8 +162,8 @@ def killed_after(kind_cluster: Bed, backup: Backup, what: str, event: str, most:
     assert process.returncode == -signal.SIGKILL
 
 
-def control_plane(kind_cluster: Bed) -> str:
-    return next(name for name in kind_cluster.nodes if name.endswith("control-plane"))
+def control_plane(either_cluster: Bed) -> str:
+    return next(name for name in either_cluster.nodes if name.endswith("control-plane"))
 
 
 class Work:
@@ -182,10 +182,10 @@ class Work:
             self.problem = problem
 
 
-def ready(kind_cluster: Bed) -> bool:
+def ready(either_cluster: Bed) -> bool:
     """Say whether the server answers, and has read its roles."""
     try:
-        with Cluster.open(kind_cluster.kubeconfig, timeout=2) as cluster:
+        with Cluster.open(either_cluster.kubeconfig, timeout=2) as cluster:
             cluster.api.get(Call("get", "namespaces", name="kube-system"))
             return True
     except ClusterError:
@@ -193,7 +193,7 @@ def ready(kind_cluster: Bed) -> bool:
 
 
 @pytest.mark.timeout(300)
-def test_what_dies_half_way_is_finished_by_the_next_run(fleet: Fleet, kind_cluster: Bed, cluster: Cluster) -> None:
+def test_what_dies_half_way_is_finished_by_the_next_run(fleet: Fleet, either_cluster: Bed, cluster: Cluster) -> None:
     half, directory = len(fleet.spaces) // 2, fleet.backup.directory.parent
     going, coming = (backed_up(cluster, directory, *some) for some in (fleet.spaces[:half], fleet.spaces[half:]))
     some = min(len(going.policies), len(coming.policies)) // 4
@@ -203,7 +203,7 @@ def test_what_dies_half_way_is_finished_by_the_next_run(fleet: Fleet, kind_clust
         return {ref: uid for ref, uid in fleet.now(cluster).items() if ref in refs}
 
     # The controller is killed in the middle of a delete.
-    killed_after(kind_cluster, coming, "delete", "deleted", some)
+    killed_after(either_cluster, coming, "delete", "deleted", some)
     assert some < len(now(coming)) < len(coming.policies)
     found = deleted(cluster, coming)
     assert found.left == ()
@@ -218,15 +218,15 @@ def test_what_dies_half_way_is_finished_by_the_next_run(fleet: Fleet, kind_clust
     one = Work(lambda: deleted(cluster, going, pace=paces[0]))
     other = Work(lambda: restore.restore(cluster, coming, probe=green, pace=paces[1]))
     wait_for("both are under way", lambda: min(far() for far in progress) > some)
-    kind_cluster.exec(control_plane(kind_cluster), "pkill", "-KILL", "-x", "kube-apiserver")
+    either_cluster.exec(control_plane(either_cluster), "pkill", "-KILL", "-x", "kube-apiserver")
     for pace, work in zip(paces, (one, other), strict=True):
         pace.go.set()
         work.thread.join(60)
         assert work.problem is not None
         assert work.problem.code in ("unreachable", "server", "forbidden")
     # A kubelet that has seen this container die before waits minutes; a new one does not.
-    kind_cluster.exec(control_plane(kind_cluster), "systemctl", "restart", "kubelet")
-    wait_for("the server is back", lambda: ready(kind_cluster), 120)
+    either_cluster.exec(control_plane(either_cluster), "systemctl", "restart", "kubelet")
+    wait_for("the server is back", lambda: ready(either_cluster), 120)
     first = now(coming)
     assert some < len(first) < len(coming.policies)
     found = deleted(cluster, going)
@@ -237,10 +237,10 @@ def test_what_dies_half_way_is_finished_by_the_next_run(fleet: Fleet, kind_clust
     assert now(coming).items() >= first.items(), "what a dead run made is neither lost nor made twice"
 
     # The controller is killed in the middle of a restore.
-    killed_after(kind_cluster, going, "restore", "restored", some)
+    killed_after(either_cluster, going, "restore", "restored", some)
     first = now(going)
     assert some <= len(first) < len(going.policies)
     assert restore.restore(cluster, going, probe=green).counts["there"] == len(first)
     assert now(going).items() >= first.items()
     assert set(fleet.now(cluster)) == set(fleet.uids)
-    kind_cluster.wait_ready()  # what lost its lease meanwhile starts anew
+    either_cluster.wait_ready()  # what lost its lease meanwhile starts anew

@@ -82,13 +82,13 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 
 
 @pytest.fixture
-def node(kind_cluster: Cluster) -> str:
-    return next(name for name in sorted(kind_cluster.nodes) if name.endswith("-worker"))
+def node(either_cluster: Cluster) -> str:
+    return next(name for name in sorted(either_cluster.nodes) if name.endswith("-worker"))
 
 
 @pytest.fixture
-def run(tmp_path: Path, kind_cluster: Cluster, node: str) -> Run:
-    return Run(tmp_path / "run", kind_cluster, node)
+def run(tmp_path: Path, either_cluster: Cluster, node: str) -> Run:
+    return Run(tmp_path / "run", either_cluster, node)
 
 
 @contextlib.contextmanager
@@ -124,10 +124,10 @@ def armed_before_the_write(seen: Mapping[str, Any]) -> None:
 
 
 def test_a_node_that_is_cut_off_puts_itself_back(
-    kind_cluster: Cluster, node: str, run: Run, pool: ThreadPoolExecutor
+    either_cluster: Cluster, node: str, run: Run, pool: ThreadPoolExecutor
 ) -> None:
-    before = read(kind_cluster, node, ALL_OF_ETC)
-    watched = Watched(kind_cluster, node, "cut", pool)
+    before = read(either_cluster, node, ALL_OF_ETC)
+    watched = Watched(either_cluster, node, "cut", pool)
     done = run.apply(sysctl={**SOMAXCONN, **FIN_TIMEOUT}, nic_queues=QUEUES)
     seen = watched.seen()
 
@@ -139,59 +139,59 @@ def test_a_node_that_is_cut_off_puts_itself_back(
 
     assert done.returncode == 3, done.stdout + done.stderr
     assert node in done.stdout + done.stderr
-    assert read(kind_cluster, node, ALL_OF_ETC) == before
-    assert "tune-nodes-revert" not in kind_cluster.exec(node, "systemctl", "list-units", "--all", "--no-pager")
+    assert read(either_cluster, node, ALL_OF_ETC) == before
+    assert "tune-nodes-revert" not in either_cluster.exec(node, "systemctl", "list-units", "--all", "--no-pager")
 
 
 @pytest.mark.parametrize("kept", [False, True], ids=["never-tuned-before", "tuned-before"])
 def test_a_node_restarted_in_the_middle_of_a_run(
-    kind_cluster: Cluster, node: str, run: Run, pool: ThreadPoolExecutor, kept: bool
+    either_cluster: Cluster, node: str, run: Run, pool: ThreadPoolExecutor, kept: bool
 ) -> None:
     """A container keeps its files and the machine's boot id; its timers and its network's values are gone.
 
     Where an earlier run left the boot unit, that puts the transaction back at once; else the run's own next question,
     or the next run's, does it when the window is over.
     """
-    untouched = read(kind_cluster, node)
+    untouched = read(either_cluster, node)
     with tuned_before(run) if kept else contextlib.nullcontext():
-        before = read(kind_cluster, node)
-        watched = Watched(kind_cluster, node, "hold", pool)
+        before = read(either_cluster, node)
+        watched = Watched(either_cluster, node, "hold", pool)
         applying = pool.submit(run.apply, sysctl=SOMAXCONN, nic_queues=QUEUES)
         seen = watched.seen()
         armed_before_the_write(seen)
-        boot_id = kind_cluster.exec(node, "cat", "/proc/sys/kernel/random/boot_id")
-        kind_cluster.restart(node)
-        assert kind_cluster.exec(node, "cat", "/proc/sys/kernel/random/boot_id") == boot_id, "it is the machine's"
+        boot_id = either_cluster.exec(node, "cat", "/proc/sys/kernel/random/boot_id")
+        either_cluster.restart(node)
+        assert either_cluster.exec(node, "cat", "/proc/sys/kernel/random/boot_id") == boot_id, "it is the machine's"
         done = applying.result(timeout=200)
 
         assert done.returncode == 3, done.stdout + done.stderr
         assert node in done.stdout + done.stderr
-        assert read(kind_cluster, node) == before
-        assert "ARMED" not in kind_cluster.exec(node, "sh", "-c", "ls /var/lib/tune-nodes/tx/*")
+        assert read(either_cluster, node) == before
+        assert "ARMED" not in either_cluster.exec(node, "sh", "-c", "ls /var/lib/tune-nodes/tx/*")
         if kept:
             (tx,) = (tx for tx, state in seen["states"].items() if state == "ARMED")
-            assert by_the_boot_unit(kind_cluster, node) == [{"id": tx, "state": "REVERTED"}]
-    assert read(kind_cluster, node) == untouched
+            assert by_the_boot_unit(either_cluster, node) == [{"id": tx, "state": "REVERTED"}]
+    assert read(either_cluster, node) == untouched
 
 
 def test_a_timer_that_is_lost_is_made_good_by_the_boot_unit(
-    kind_cluster: Cluster, node: str, run: Run, pool: ThreadPoolExecutor
+    either_cluster: Cluster, node: str, run: Run, pool: ThreadPoolExecutor
 ) -> None:
     with tuned_before(run):
-        before = read(kind_cluster, node)
-        watched = Watched(kind_cluster, node, "hold", pool)
+        before = read(either_cluster, node)
+        watched = Watched(either_cluster, node, "hold", pool)
         applying = pool.submit(run.apply, sysctl=SOMAXCONN)
         timer = watched.seen()["timer"]["Id"]
         try:
-            kind_cluster.exec(node, "systemctl", "start", "tune-nodes-boot.service")
-            assert "20000" in kind_cluster.exec(node, "sysctl", "net.core.somaxconn"), (
+            either_cluster.exec(node, "systemctl", "start", "tune-nodes-boot.service")
+            assert "20000" in either_cluster.exec(node, "sysctl", "net.core.somaxconn"), (
                 "left alone while its timer lives"
             )
-            kind_cluster.exec(node, "systemctl", "stop", timer)
-            kind_cluster.exec(node, "systemctl", "start", "tune-nodes-boot.service")
-            assert read(kind_cluster, node) == before, "put back before its window ended"
+            either_cluster.exec(node, "systemctl", "stop", timer)
+            either_cluster.exec(node, "systemctl", "start", "tune-nodes-boot.service")
+            assert read(either_cluster, node) == before, "put back before its window ended"
         finally:
-            kind_cluster.exec(node, "nft", "delete", "table", "inet", "node_watch")
+            either_cluster.exec(node, "nft", "delete", "table", "inet", "node_watch")
         done = applying.result(timeout=200)
         assert done.returncode == 3, done.stdout + done.stderr
         assert "its revert timer was gone" in done.stdout + done.stderr
