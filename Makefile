@@ -11,7 +11,7 @@ demo: ## Tune three local nodes (network namespaces), verify them and show the r
 
 test: ## Run every lane: lint, unit, lab, kind, cilium, vm
 	@scripts/bootstrap test
-	@scripts/test lint unit lab build kind cilium vm
+	@scripts/test lint unit lab build+disk kind+cilium vm
 
 lint: ## Run the linters and type checks only
 	@scripts/bootstrap lint
@@ -27,11 +27,11 @@ lab: ## Run the tests on real local nodes (needs root)
 
 kind: ## Run the tests on Kubernetes clusters (needs root; the first time builds them, about 15 minutes)
 	@scripts/bootstrap test
-	@scripts/test build kind cilium
+	@scripts/test build kind+cilium
 
 vm: ## Run the tests on virtual machines (needs root)
 	@scripts/bootstrap test
-	@scripts/test vm
+	@scripts/test disk vm
 
 kind-up: ## Bring up a Kubernetes cluster on this machine: CNI=flannel|cilium NAME=tune-nodes WORKERS=2
 	@scripts/bootstrap $(if $(filter cilium,$(CNI)),cilium,kind)

@@ -10,10 +10,10 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from kindbed import cilium, firewall, inventory
+from kindbed import cilium, firewall, inventory, rootfs
 from kindbed.cache import Cache
 from kindbed.cluster import MADE, NETWORK, Cluster, Spec, cluster_containers, kind_config, manifest, our_clusters
-from kindbed.command import find, run, say
+from kindbed.command import beside, find, run, say
 from kindbed.docker import Docker, connect, own_pid, stop_own
 from kindbed.images import Images
 from kindbed.programs import Programs
@@ -38,7 +38,14 @@ class Bed:
     def build(self, *, cni: str = "flannel") -> None:
         """Build everything a cluster needs. The daemon that had to be started for it is stopped again."""
         check_root()
-        with self._cache.lock(), self._daemon() as docker:
+
+        def others() -> None:  # what the node image, which is the longest, comes to need
+            rootfs.debian(self._cache)
+            for module in ("flanneld", *(["cilium"] if cni == "cilium" else [])):
+                self._programs.path(module)
+
+        # Debian's packages, a linker and docker use one CPU at most: another compiler takes the other.
+        with self._cache.lock(), self._daemon() as docker, beside(others):
             images = Images(self._cache, docker, self._programs)
             images.node()
             images.kubectl()

@@ -8,6 +8,8 @@ import hashlib
 import os
 import shutil
 import tempfile
+import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -57,6 +59,7 @@ class Cache:
 
     def __init__(self, root: Path | None = None) -> None:
         self.root = (root or cache_root()) / "kind"
+        self._building: defaultdict[Path, threading.Lock] = defaultdict(threading.Lock)
 
     def path(self, name: str, key: str) -> Path:
         """Return where an artefact lies once it is built."""
@@ -72,16 +75,20 @@ class Cache:
             build: fills an empty directory. It becomes the artefact only when this returns.
         """
         path = self.path(name, key)
-        if not path.is_dir():
-            say(f"building {what}")
-            self.root.mkdir(parents=True, exist_ok=True)
-            fresh = Path(tempfile.mkdtemp(prefix=f"{_UNFINISHED}{name}-", dir=self.root))
-            try:
-                build(fresh)
-                fresh.rename(path)
-            finally:
-                shutil.rmtree(fresh, ignore_errors=True)
+        with self._building[path]:  # another thread may be at it
+            if not path.is_dir():
+                self._build(name, path, what, build)
         return path
+
+    def _build(self, name: str, path: Path, what: str, build: Callable[[Path], None]) -> None:
+        say(f"building {what}")
+        self.root.mkdir(parents=True, exist_ok=True)
+        fresh = Path(tempfile.mkdtemp(prefix=f"{_UNFINISHED}{name}-", dir=self.root))
+        try:
+            build(fresh)
+            fresh.rename(path)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:

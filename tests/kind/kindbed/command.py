@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tune_nodes.errors import TuneError
@@ -16,6 +18,7 @@ from tune_nodes.errors import TuneError
 #: Debian's docker and runc before others of the same name: /usr/local/bin/docker may be a client without a daemon.
 SYSTEM_PATH = "/usr/bin:/usr/sbin:/bin:/sbin:/usr/local/bin:/usr/local/sbin"
 _BEGAN = time.monotonic()
+_running: set[subprocess.Popen[str]] = set()
 
 
 def say(text: str) -> None:
@@ -79,6 +82,7 @@ def run(
         )
     except OSError as error:
         raise TuneError(f"{argv[0]} cannot be run", str(error), "scripts/bootstrap test") from error
+    _running.add(process)
     try:
         out, err = process.communicate(input or "", timeout=timeout)
     except subprocess.TimeoutExpired as error:
@@ -87,9 +91,26 @@ def run(
     except BaseException:
         _end(process)
         raise
+    finally:
+        _running.discard(process)
     if check and process.returncode:
         raise TuneError(f"{_short(argv)} failed with {process.returncode}", _last(err or out))
     return subprocess.CompletedProcess(list(argv), process.returncode, out, err)
+
+
+@contextlib.contextmanager
+def beside(work: Callable[[], object]) -> Iterator[None]:
+    """Do other work in a thread meanwhile, and wait for it at the end. Where this is interrupted, that is ended too."""
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(work)
+        try:
+            yield
+            done.result()
+        except BaseException:
+            for process in tuple(_running):
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+            raise
 
 
 def _end(process: subprocess.Popen[str]) -> None:

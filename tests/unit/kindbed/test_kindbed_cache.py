@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 from kindbed.cache import Cache, cache_root, key
-from kindbed.command import find, run
+from kindbed.command import beside, find, run
 
 from tune_nodes.errors import TuneError
 
@@ -119,3 +121,42 @@ def test_a_program_that_is_missing_names_its_package() -> None:
         find("no-such-program", "its-package")
     assert "its-package" in missing.value.why
     assert missing.value.next == "scripts/bootstrap test"
+
+
+def test_two_who_want_an_artefact_at_once_get_the_same(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    began, go_on = threading.Event(), threading.Event()
+    built = []
+
+    def slow(directory: Path) -> None:
+        began.set()
+        assert go_on.wait(10)
+        built.append(directory)
+
+    with beside(lambda: cache.artefact("thing", "k", "a thing", slow)):
+        assert began.wait(10)
+        threading.Timer(0.1, go_on.set).start()
+        assert cache.artefact("thing", "k", "a thing", slow).is_dir()
+    assert len(built) == 1
+
+
+def test_an_interruption_ends_what_runs_beside() -> None:
+    began = threading.Event()
+
+    def work() -> None:
+        began.set()
+        run(["/bin/sh", "-c", "sleep 60 & wait"], timeout=50)
+
+    before = time.monotonic()
+    with pytest.raises(KeyboardInterrupt), beside(work):
+        assert began.wait(10)
+        time.sleep(0.3)
+        raise KeyboardInterrupt
+    assert time.monotonic() < before + 20
+
+
+def test_what_fails_beside_is_raised_at_the_end() -> None:
+    reached = []
+    with pytest.raises(TuneError, match=r"failed with 3"), beside(lambda: run(["/bin/sh", "-c", "exit 3"])):
+        reached.append(True)
+    assert reached
