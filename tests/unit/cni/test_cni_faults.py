@@ -5,6 +5,7 @@ Each row begins with a node that is well and changes one thing. A fault that is 
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import replace
 from typing import Any
 
@@ -77,7 +78,7 @@ def peers(*others: Peer, own: Peer | None = OWN) -> Asked:
     return replace(WELL, cluster=Cluster(own, [], others))
 
 
-def plain(first: Conf, name: str, agents: list[str] | None, running: set[str] = frozenset(), **more: Any) -> Asked:  # type: ignore[assignment]
+def plain(first: Conf, name: str, agents: list[str] | None, running: Set[str] = frozenset(), **more: Any) -> Asked:
     """Return a node on which Flannel is not looked at."""
     rest = more.pop("rest", [])
     return Asked(of(first, name, **more), [first, *rest], agents, set(running), Cluster(OWN, []))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -40,6 +41,7 @@ def fault(code: str, rung: int | None = 1) -> Fault:
         ("flannel", ["vtep-mac"], ["flannel"], [], ["flannel"]),
         ("multus", ["subnet-env"], ["flannel", "multus"], [], ["flannel"]),
         ("multus", ["no-subnet-env", "peer"], ["flannel", "multus"], [], ["flannel"]),
+        ("multus", ["no-tunnel"], ["flannel", "multus"], [], ["flannel"]),
         ("flannel", ["agent-not-ready"], ["flannel", "multus"], ["multus"], ["multus"]),
         ("multus", ["agent-not-ready", "peer"], ["flannel", "multus"], ["multus"], ["flannel", "multus"]),
         ("multus", ["no-plugin"], ["flannel", "multus"], [], ["multus"]),
@@ -55,6 +57,12 @@ def test_the_agents_that_mend_what_was_found(
 ) -> None:
     state = NodeState("w", cni, faults=(*map(fault, codes), fault("old-bridge", 4), fault("agent-missing", None)))
     assert agent.wanted(state, agents, unready) == wanted
+
+
+def test_what_is_flannels_is_what_the_page_says() -> None:
+    page = Path(__file__).parents[3] / "docs/recover-cni.md"
+    told = re.findall(r"^\| `([a-z-]+)` \| Flannel: .* \| R1 \|$", page.read_text(), re.M)
+    assert set(told) == agent.OF_FLANNEL
 
 
 class Server:
@@ -144,8 +152,9 @@ def api(server: Server, tmp_path: Path) -> Iterator[Api]:
         made.close()
 
 
-def take(run: Run) -> NodeRecord:
-    return agent.take(run, "w", None)  # type: ignore[arg-type]
+def take(run: Any) -> NodeRecord:
+    taken: Any = None
+    return agent.take(run, "w", taken)
 
 
 def test_one_agent_is_deleted_and_its_successor_waited_for(server: Server, api: Api) -> None:

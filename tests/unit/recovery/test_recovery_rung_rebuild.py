@@ -73,12 +73,12 @@ def test_of_many_silent_pods_some_are_named() -> None:
 
 
 RECORD = NodeRecord(name="w", outcome=Outcome.OK)
-RUN = SimpleNamespace(fleet=SimpleNamespace(record=SimpleNamespace(nodes={"w": RECORD}, id="run-2")))
+RUN: Any = SimpleNamespace(fleet=SimpleNamespace(record=SimpleNamespace(nodes={"w": RECORD}, id="run-2")))
 
 
 def failed(at: Standing) -> NodeRecord:
     problem = TuneError("pods could not all be moved", "a budget", "wait", data={"code": "budget"})
-    return rebuild._failed(RUN, "w", RECORD, at, problem)  # type: ignore[arg-type]
+    return rebuild._failed(RUN, "w", RECORD, at, problem)
 
 
 def test_before_anything_was_touched_it_is_refused() -> None:
@@ -120,8 +120,8 @@ class Run:
 
 
 def test_a_backup_is_on_this_machine_before_anything_is_touched(tmp_path: Path) -> None:
-    run = Run(tmp_path, b"packed", hashlib.sha256(b"packed").hexdigest())
-    rebuild.Port(run, "w").node("begin", run="run-1", backup=True)  # type: ignore[arg-type]
+    run: Any = Run(tmp_path, b"packed", hashlib.sha256(b"packed").hexdigest())
+    rebuild.Port(run, "w").node("begin", run="run-1", backup=True)
     kept = tmp_path / "backup-w.tar.gz"
     assert run.asked == {"step": "begin", "run": "run-1", "dest": str(kept)}
     assert kept.stat().st_mode & 0o777 == 0o600
@@ -129,6 +129,6 @@ def test_a_backup_is_on_this_machine_before_anything_is_touched(tmp_path: Path) 
 
 @pytest.mark.parametrize(("fetched", "said"), [(None, "could not be fetched"), (b"half", "not the one that was made")])
 def test_a_backup_that_did_not_arrive_whole_ends_it(tmp_path: Path, fetched: bytes | None, said: str) -> None:
-    run = Run(tmp_path, fetched, hashlib.sha256(b"packed").hexdigest())
+    run: Any = Run(tmp_path, fetched, hashlib.sha256(b"packed").hexdigest())
     with pytest.raises(TuneError, match=said):
-        rebuild.Port(run, "w").node("begin", backup=True)  # type: ignore[arg-type]
+        rebuild.Port(run, "w").node("begin", backup=True)

@@ -23,7 +23,7 @@ PAUSE = 1.0
 #: What an agent's start may do to connections that exist.
 CUTS = {"cilium": "connections through its proxy or L7 policies are cut; others go on in the kernel"}
 #: Codes of faults that Flannel's agent mends, whoever gives pods their network.
-OF_FLANNEL = frozenset({"no-subnet-env", "subnet-env", "vtep-mac", "peer"})
+OF_FLANNEL = frozenset({"no-subnet-env", "subnet-env", "no-tunnel", "vtep-mac", "peer"})
 
 
 def take(run: Recovery, name: str, _taken: Taken) -> NodeRecord:
