@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from nodecall import PYTHON, apply_request, call, payload, state_of, tune_processes, values
+from nodecall import PYTHON, SHORT, apply_request, call, payload, state_of, tune_processes, values
 
 from tune_nodes.lab import Lab
 from tune_nodes.lab.node import LabNode
@@ -125,7 +125,7 @@ def fleet(make_lab: MakeLab) -> Callable[[int], list[LabNode]]:
 def test_killed_at_every_call(step: str, fleet: Callable[[int], list[LabNode]]) -> None:
     def prepared(node: LabNode) -> dict[str, Any]:
         if step == "apply":
-            return apply_request("r1", window=20)
+            return apply_request("r1", SHORT)
         applied = call(node, **apply_request("r1", window=WINDOW))
         assert applied["ok"], applied["error"]
         return {"op": step, "tx": "r1"}

@@ -29,8 +29,8 @@ ROLES = """
     - role: tune.nodes.nic_queues
       tags: [nic]
   vars:
-    sysctl_buffers_window: 40
-    nic_queues_window: 40
+    sysctl_buffers_window: 120
+    nic_queues_window: 120
     sysctl_buffers_settings:
       net.core.somaxconn: 16384
       net.ipv4.tcp_fin_timeout: {value: 30, class: exact}
@@ -48,7 +48,7 @@ TOGETHER = """
     nic_queues_transaction: "{{ tx.transaction }}"
   tasks:
     - name: Begin
-      tune.nodes.transaction: {state: begin, window: 30}
+      tune.nodes.transaction: {state: begin, window: "{{ window | default(120) }}"}
       register: tx
       tags: [always]
     - name: Kernel parameters
@@ -141,7 +141,7 @@ def test_roles_in_a_play_then_again(lab: Lab, tmp_path: Path) -> None:
 def test_two_roles_in_one_transaction_cut_in_the_middle_revert_both(lab: Lab, tmp_path: Path) -> None:
     before = [values(node) for node in lab.nodes]
     etc = [node.etc() for node in lab.nodes]
-    cut = play(lab, tmp_path, TOGETHER, "-e", '{"cut": true}')
+    cut = play(lab, tmp_path, TOGETHER, "-e", '{"cut": true, "window": 30}')
     assert cut.returncode == 0, cut.stdout + cut.stderr
     assert [values(node) for node in lab.nodes] != before
     wait_for(lambda: [values(node) for node in lab.nodes] == before, 40)

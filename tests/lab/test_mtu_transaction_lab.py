@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from mtu_overlay import Overlay
-from nodecall import call, call_ssh, state_of, tune_processes
+from nodecall import SHORT, WIDE, call, call_ssh, state_of, tune_processes
 
 from tune_nodes.collection import environment
 from tune_nodes.lab import Lab
@@ -24,11 +24,7 @@ SETTINGS = "etc/tune-nodes/settings.json"
 DROP_IN = "etc/systemd/network/10-eth0.network.d/90-tune-nodes.conf"
 
 
-#: Seconds of a window that is confirmed: the last 15 are kept for the revert, and what comes before may be slow.
-WIDE = 120
-
-
-def request(run: str, underlay: Any = 9000, window: float = 20, **more: Any) -> dict[str, Any]:
+def request(run: str, underlay: Any = 9000, window: float = WIDE, **more: Any) -> dict[str, Any]:
     layer = {"profile": "test", "match": None, "mtu": [{"underlay": underlay, "pods": "auto"}]}
     return {"op": "apply", "run": run, "window": window, "layers": [layer], **more}
 
@@ -65,7 +61,7 @@ def test_three_nodes_up_to_9000_confirmed_and_rolled_back(make_overlay: Callable
     nodes = overlay.node_place(one), overlay.node_place(three)
     with overlay.streams([(*pods, 1450), (*pods[::-1], 1450), (*nodes, 1500)]):
         for node in overlay.nodes:
-            applied = call_ssh(node, **request("up", window=WIDE))
+            applied = call_ssh(node, **request("up"))
             assert applied["ok"], applied["error"]
             assert {key: status for key, status in statuses(applied).items() if key[0] != "/"} == {
                 "eth0/mtu": "changed",
@@ -98,7 +94,7 @@ def test_a_lost_confirmation_puts_every_layer_back(make_overlay: Callable[[int],
     pods = overlay.pod_place(node), overlay.pod_place(overlay.nodes[1])
     etc = node.etc()
     with overlay.streams([(*pods, 1450), (*pods[::-1], 1450)]):
-        assert call_ssh(node, **request("r1"))["ok"]
+        assert call_ssh(node, **request("r1", window=SHORT))["ok"]
         assert overlay.mtus(node) == RAISED
         node.break_("no-ssh")
         wait_for(lambda: overlay.mtus(node) == OLD, 25)
@@ -142,11 +138,11 @@ def test_kept_where_networkd_reads_it_and_taken_away_again(make_overlay: Callabl
     before = {path for path in node.etc() if path.startswith("systemd")}
     planned = call(node, **dict(request("r1"), op="plan"))
     assert f"/{DROP_IN}" in statuses(planned), "a plan shows the file that it will write"
-    assert call(node, **request("r1", window=WIDE))["ok"]
+    assert call(node, **request("r1"))["ok"]
     assert not (node.root / DROP_IN).exists()
     assert call(node, "confirm", tx="r1")["ok"]
     assert (node.root / DROP_IN).read_text().splitlines()[1:] == ["[Link]", "MTUBytes=9000"]
-    lowered = call(node, **request("r2", underlay=4000, window=WIDE))
+    lowered = call(node, **request("r2", underlay=4000))
     assert lowered["ok"], lowered["error"]
     assert call(node, "confirm", tx="r2")["ok"]
     assert "MTUBytes=4000" in (node.root / DROP_IN).read_text()
@@ -176,7 +172,7 @@ ROLE = """
   roles:
     - role: tune.nodes.mtu_alignment
       mtu_alignment_underlay: 9000
-      mtu_alignment_window: 40
+      mtu_alignment_window: 120
 """
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from nodecall import (
     PYTHON,
+    SHORT,
     apply_request,
     call,
     call_ssh,
@@ -100,7 +101,7 @@ def test_confirm_through_the_changing_connection_is_refused(node: LabNode, tmp_p
 def test_unconfirmed_change_reverts_within_its_window(node: LabNode) -> None:
     before, etc = values(node), node.etc()
     started = time.monotonic()
-    assert call_ssh(node, **apply_request("r1"))["ok"]
+    assert call_ssh(node, **apply_request("r1", SHORT))["ok"]
     assert values(node) != before
     wait_for(lambda: values(node) == before, 25)
     assert time.monotonic() - started > 15, "it must have its window"
@@ -137,7 +138,7 @@ def test_power_cut_after_the_commit_point_rolls_forward(node: LabNode) -> None:
 
 def confirm_killed_past_the_commit_point(node: LabNode) -> Path:
     """Apply, then kill the confirm while it installs files; returns the transaction's directory."""
-    assert call(node, **apply_request("r1", window=20))["ok"]
+    assert call(node, **apply_request("r1", 30))["ok"]
     kill_install = ["-e", "trace=rename", "-e", "inject=rename:signal=KILL:when=6"]
     strace = ["strace", "-f", "-qq", "-o", "/dev/null", *kill_install]
     subprocess.run(node.argv([*strace, *PYTHON]), input=payload({"op": "confirm", "tx": "r1"}), check=False)
@@ -168,7 +169,7 @@ def test_past_the_commit_point_it_only_goes_forward(node: LabNode, request_: dic
 
 def test_a_confirm_killed_past_the_commit_point_is_finished_by_the_reverter(node: LabNode) -> None:
     place = confirm_killed_past_the_commit_point(node)
-    wait_for((place / "DONE").exists, 30)  # nobody asks this node anything meanwhile
+    wait_for((place / "DONE").exists, 45)  # nobody asks this node anything meanwhile
     assert "tcp_fin_timeout" in (node.root / "etc/sysctl.d/90-tune-nodes.conf").read_text()
     assert node.read_sysctl("net.ipv4.tcp_fin_timeout") == "30"
 
@@ -181,7 +182,7 @@ def test_a_hung_request_is_ended_and_reverted(node: LabNode) -> None:
     hung = subprocess.Popen(node.argv([*strace, *PYTHON]), stdin=subprocess.PIPE)
     try:
         assert hung.stdin
-        hung.stdin.write(payload(apply_request("r1")))
+        hung.stdin.write(payload(apply_request("r1", SHORT)))
         hung.stdin.close()
         wait_for(lambda: values(node) != before, 10)
         wait_for(lambda: values(node) == before, 45)
