@@ -9,9 +9,9 @@ demo: ## Tune three local nodes (network namespaces), verify them and show the r
 	@scripts/bootstrap demo
 	@scripts/demo
 
-test: ## Run every lane: lint, unit, lab, kind, cilium, vm
+test: ## Run every lane: unit, lint, lab, kind, cilium, vm
 	@scripts/bootstrap test
-	@scripts/test lint unit lab build+disk kind+cilium vm
+	@scripts/test unit+lint lab build+disk kind+cilium vm
 
 lint: ## Run the linters and type checks only
 	@scripts/bootstrap lint
