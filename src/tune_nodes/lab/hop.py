@@ -7,8 +7,12 @@ would misjudge.
 
 from __future__ import annotations
 
+import json
+import time
+from collections.abc import Iterable
 from ipaddress import IPv4Address
 
+from tune_nodes.errors import TuneError
 from tune_nodes.lab.command import run
 from tune_nodes.lab.model import Layout
 from tune_nodes.lab.network import in_hub
@@ -18,6 +22,8 @@ LIMIT = 1400
 _IP6_HEADER = 40  # its length field counts without it
 #: The cable is never what limits a lab whose wires were raised.
 _ANY_MTU = 65535
+#: Seconds for the kernel to take notice of a cable; it waits for whoever else adds or removes devices.
+_NOTICE = 30.0
 
 
 def names(number: int) -> tuple[str, str, str]:
@@ -67,6 +73,22 @@ def insert(layout: Layout, number: int, inward: bool, outward: bool, spared: IPv
         run(["ip", "netns", "exec", layout.hub, "ethtool", "-K", device, "tso", "off", "gso", "off"])
     run(["ip", "netns", "exec", layout.hub, "nft", "-f", "-"], input=rules(number, inward, outward, spared))
     rejoin(layout, number)
+    _forwarding(layout, (far, near, layout.port(number)))
+
+
+def _forwarding(layout: Layout, ports: Iterable[str]) -> None:
+    """Wait until bridges forward to these ports: until then packets vanish that no rule drops. Raises TuneError."""
+    limit = time.monotonic() + _NOTICE
+    while silent := not_forwarding(run(["bridge", "-netns", layout.hub, "-json", "link"]).stdout, ports):
+        if time.monotonic() > limit:
+            raise TuneError(f"the hop does not forward to {', '.join(silent)} after {_NOTICE:g} s")
+        time.sleep(0.02)
+
+
+def not_forwarding(told: str, ports: Iterable[str]) -> list[str]:
+    """Return the ports to which ``bridge -json link`` says that nothing is forwarded (pure)."""
+    states = {row["ifname"]: row["state"] for row in json.loads(told or "[]")}
+    return [port for port in ports if states.get(port) != "forwarding"]
 
 
 def rejoin(layout: Layout, number: int) -> None:

@@ -13,6 +13,7 @@ from tune_nodes.lab import account
 from tune_nodes.lab.boot import listens
 from tune_nodes.lab.faults import hub_rules
 from tune_nodes.lab.filesystem import NodeFiles, authorize, fstab, readonly_mounts
+from tune_nodes.lab.hop import not_forwarding
 from tune_nodes.lab.hop import rules as hop_rules
 from tune_nodes.lab.model import Layout
 from tune_nodes.lab.network import cable_batch, node_batch
@@ -152,6 +153,19 @@ def test_rules_name_the_cut_ports_and_vanish_without() -> None:
     assert spared.index("ip saddr 10.77.7.254 accept") < spared.index("ip length > 1400 drop")
     assert "accept" not in hop_rules(2, inward=True, outward=True, spared=None)
     assert hop_rules(2, inward=True, outward=True, spared=None).count("ip6 length > 1360 drop") == 2
+
+
+#: `bridge -netns tn-cap1 -json link` of iproute2 6.1 in a lab with a hop at n1, n2 switched off; cut to what is read.
+BRIDGES = """[{"ifname":"uplink","master":"br0","state":"forwarding"},
+{"ifname":"n1","master":"b1","state":"forwarding"},
+{"ifname":"n2","flags":["BROADCAST","MULTICAST"],"master":"br0","state":"disabled","priority":32,"cost":2},
+{"ifname":"p1","master":"b1","state":"forwarding"},{"ifname":"h1","master":"br0","state":"forwarding"}]"""
+
+
+def test_a_hop_is_there_when_all_its_ports_forward() -> None:
+    assert not_forwarding(BRIDGES, ("h1", "p1", "n1")) == []
+    assert not_forwarding(BRIDGES, ("h1", "n2", "n3")) == ["n2", "n3"]
+    assert not_forwarding("", ("h1",)) == ["h1"]
 
 
 def test_wires() -> None:
