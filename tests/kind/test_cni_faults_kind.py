@@ -172,29 +172,6 @@ def test_a_bridge_with_an_old_address(runtime: Bed) -> None:
         bed.node(f"ip addr replace {own} dev cni0 || :; ip addr del 10.99.7.1/24 dev cni0 || :; rm -rf {OURS}/rebuild")
 
 
-def test_a_bridge_with_an_old_address_that_no_pod_hangs_on(runtime: Bed) -> None:
-    bed = runtime
-    bed.start("here", bed.worker)
-    bed.ready("here")  # so that there is a bridge
-    own = re.findall(r"inet (\S+)", bed.node("ip -o -4 addr show dev cni0"))[0]
-    emptied = ("--ignore-daemonsets", "--delete-emptydir-data", "--force", "--timeout=90s")
-    try:
-        bed.cluster.kubectl("drain", bed.worker, *emptied, timeout=100)
-    finally:
-        bed.cluster.kubectl("uncordon", bed.worker)
-    wait_for(lambda: not bed.node("ls /sys/class/net/cni0/brif"), "pods still hang on the bridge")
-    bed.node(f"ip addr add 10.99.7.1/24 dev cni0 && ip addr del {own} dev cni0")
-    try:
-        said = bed.found()
-        assert "cni0 has 10.99.7.1/24" in said and "no pod hangs on it" in said, said
-        bed.mended(3)
-        assert bed.node("find /sys/class/net -name cni0") == ""
-        bed.new_pod_is_reached()
-        assert own in bed.node("ip -o -4 addr show dev cni0")
-    finally:
-        bed.node("ip -o -4 addr show dev cni0 | grep -q 10.99.7.1 && ip link del cni0 || :")
-
-
 def test_a_configuration_of_a_cni_that_is_not_here_comes_first(runtime: Bed) -> None:
     bed = runtime
     path = f"{CONF}/00-multus.conf"

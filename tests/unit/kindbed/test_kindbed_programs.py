@@ -92,6 +92,7 @@ def test_every_module_is_built() -> None:
 def test_flags() -> None:
     flags = BUILDS["kube"].flags()
     assert "-trimpath" in flags
+    assert [name for name, build in BUILDS.items() if any("-l" in flag.split() for flag in build.flags())] == ["cilium"]
     linker = next(flag for flag in flags if flag.startswith("-ldflags="))
     assert f"-X k8s.io/component-base/version.gitVersion=v{v.KUBERNETES}" in linker
     assert "-extldflags -static" in next(f for f in BUILDS["flanneld"].flags() if f.startswith("-ldflags="))

@@ -22,6 +22,8 @@ import (
 	scheduler "k8s.io/kubernetes/cmd/kube-scheduler/app"
 	kubeadm "k8s.io/kubernetes/cmd/kubeadm/app"
 	kubelet "k8s.io/kubernetes/cmd/kubelet/app"
+
+	"tune-nodes.test/kube/sweep"
 )
 
 // daemon returns the command of a program that runs until it is stopped, nil where there is none of that name.
@@ -42,6 +44,7 @@ func daemon(name string) *cobra.Command {
 }
 
 func main() {
+	sweep.Seldom()
 	name := filepath.Base(os.Args[0])
 	switch name {
 	case "kubeadm":

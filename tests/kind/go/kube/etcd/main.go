@@ -5,6 +5,11 @@ import (
 	"os"
 
 	"go.etcd.io/etcd/server/v3/etcdmain"
+
+	"tune-nodes.test/kube/sweep"
 )
 
-func main() { etcdmain.Main(os.Args) }
+func main() {
+	sweep.Seldom()
+	etcdmain.Main(os.Args)
+}
