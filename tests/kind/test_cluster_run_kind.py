@@ -23,7 +23,7 @@ from clirun import Cli, assert_clear, kill_all
 from kindbed.cluster import Cluster
 from kindbed.images import PROBE
 
-pytestmark = [pytest.mark.kind, pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.kind, pytest.mark.timeout(600)]
 
 KEY, OLD, NEW = "net.ipv4.tcp_fin_timeout", "60", "33"
 PROFILE = {

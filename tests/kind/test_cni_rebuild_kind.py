@@ -25,7 +25,7 @@ from tune_nodes.recovery.rebuild.steps import Step
 if TYPE_CHECKING:
     from kindbed.cluster import Cluster
 
-pytestmark = [pytest.mark.kind, pytest.mark.timeout(600, func_only=True)]
+pytestmark = [pytest.mark.kind, pytest.mark.timeout(900, func_only=True)]
 
 NAMESPACE = "cni-rebuild"
 BUDGET = 5
@@ -111,7 +111,7 @@ class Bed:
     def command(self, *words: str, controller: str, first: tuple[str, ...] = PROGRAM) -> Done:
         """Run ``tune-nodes recover`` as on a controller of its own."""
         argv = [*first, "recover", *words, "-i", str(self.cluster.hosts), "--yes"]
-        return finished(argv, env_of(self.directory, controller), 280)
+        return finished(argv, env_of(self.directory, controller), 500)
 
     def rebuild(self, controller: str = "one") -> Done:
         """Rebuild, or carry on."""

@@ -88,7 +88,7 @@ def fleet(either_cluster: Bed, tmp_path_factory: pytest.TempPathFactory) -> Iter
             yield Fleet(names, backup, {one.ref: one.uid for one in backup.policies})
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_many_are_backed_up_deleted_and_restored_in_order(fleet: Fleet, cluster: Cluster, tmp_path: Path) -> None:
     started, calls = time.monotonic(), cluster.api.sent.total()
 
@@ -192,7 +192,7 @@ def ready(either_cluster: Bed) -> bool:
         return False
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_what_dies_half_way_is_finished_by_the_next_run(fleet: Fleet, either_cluster: Bed, cluster: Cluster) -> None:
     half, directory = len(fleet.spaces) // 2, fleet.backup.directory.parent
     going, coming = (backed_up(cluster, directory, *some) for some in (fleet.spaces[:half], fleet.spaces[half:]))

@@ -19,7 +19,7 @@ from kindbed.cluster import Cluster
 
 from commandline import PROGRAM, Done, env_of, finished
 
-pytestmark = [pytest.mark.kind, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.kind, pytest.mark.timeout(600)]
 
 HERE = Path(__file__).parent
 WATCH = (HERE / "node_watch.py").read_text()
