@@ -88,7 +88,7 @@ class Cache:
             build(fresh)
             fresh.rename(path)
         finally:
-            shutil.rmtree(fresh, ignore_errors=True)
+            shutil.rmtree(fresh, ignore_errors=True)  # it became the artefact, or the next lock() removes what is left
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:

@@ -109,13 +109,18 @@ def beside(work: Callable[[], object]) -> Iterator[None]:
         except BaseException:
             for process in tuple(_running):
                 with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
+                    _kill(process)
             raise
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    os.killpg(process.pid, signal.SIGKILL)
+    _kill(process)
     process.communicate(timeout=30)
+
+
+def _kill(process: subprocess.Popen[str]) -> None:
+    """Kill a program with its children, which are its process group."""
+    os.killpg(process.pid, signal.SIGKILL)
 
 
 def _short(argv: Sequence[str]) -> str:
