@@ -41,7 +41,7 @@ class Bed:
 
         def others() -> None:  # what the node image, which is the longest, comes to need
             rootfs.debian(self._cache)
-            for module in ("flanneld", *(["cilium"] if cni == "cilium" else [])):
+            for module in ("kind", "flanneld", *(["cilium"] if cni == "cilium" else [])):
                 self._programs.path(module)
 
         # Debian's packages, a linker and docker use one CPU at most: another compiler takes the other.

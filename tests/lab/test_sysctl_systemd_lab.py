@@ -14,10 +14,8 @@ import pytest
 from ansible_collections.tune.nodes.plugins.module_utils.host import Host
 from ansible_collections.tune.nodes.plugins.module_utils.sysctl import sysctld
 
-COLLECTIONS = Path(__file__).parents[3] / ".ansible" / "collections"
+COLLECTIONS = Path(__file__).parents[2] / ".ansible" / "collections"
 SYSTEMD_SYSCTL = Path("/lib/systemd/systemd-sysctl")
-
-pytestmark = pytest.mark.lab
 
 # Own network and mount namespace, and every sysctl.d directory an empty one of its own, filled from $1. Files are
 # copied into those alone: nothing outside the new mounts may be touched, not even a directory's mode.

@@ -17,7 +17,7 @@ import pytest
 from tune_nodes import collection
 from tune_nodes.lab import Lab
 
-REPO = Path(__file__).resolve().parents[3]
+REPO = Path(__file__).resolve().parents[2]
 LOCK = REPO / "requirements" / "run.txt"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tune-nodes-test"
 PLAYBOOK = """\
@@ -150,7 +150,6 @@ def test_shipped_profiles_are_found(installed: Path, clean: dict[str, str], tmp_
     assert "kubernetes-node" in run(installed / "tune-nodes", "profiles", "list", cwd=tmp_path, env=clean)
 
 
-@pytest.mark.lab
 def test_role_runs_from_a_users_playbook(installed: Path, clean: dict[str, str], tmp_path: Path, sockets: str) -> None:
     lab = Lab(f"wheel{os.getpid()}")
     (tmp_path / "site.yml").write_text(PLAYBOOK)
