@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,9 @@ from kindbed.bed import Bed
 from kindbed.cache import Cache
 from kindbed.cluster import Cluster, Spec
 from kindbed.requirements import why_not
+from policybed import PREFIX, namespaces
 
+from tune_nodes.cluster.client import Cluster as Client
 from tune_nodes.errors import TuneError
 
 HERE = Path(__file__).parent
@@ -115,3 +118,18 @@ def cilium_cluster(one_cluster: OneCluster) -> Cluster:
 def either_cluster(cilium_cluster: Cluster) -> Cluster:
     """A cluster for tests that ask the API server and need no particular CNI: that of the shorter lane."""
     return cilium_cluster
+
+
+@pytest.fixture
+def cluster(either_cluster: Cluster) -> Iterator[Client]:
+    """Its API, as the product reaches it."""
+    with Client.open(either_cluster.kubeconfig) as opened:
+        yield opened
+
+
+@pytest.fixture
+def space(cluster: Client) -> Iterator[str]:
+    """A namespace in it, removed after the test."""
+    name = f"{PREFIX}-{os.getpid()}-{time.monotonic_ns() % 10**9}"
+    with namespaces(cluster, [name]):
+        yield name

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from kindbed.cluster import Cluster
@@ -32,11 +30,3 @@ def ready(cluster: Cluster, namespace: str, name: str) -> str:
     wait = ["wait", "-n", namespace, "--for=condition=Ready", f"pod/{name}", "--timeout=90s"]
     cluster.kubectl(*wait, timeout=100)
     return cluster.kubectl("get", "pod", "-n", namespace, name, "-o", "jsonpath={.status.podIP}")
-
-
-def wait_for(condition: Callable[[], Any], problem: str, limit: float = 60) -> None:
-    """Wait for a condition; the test fails where it does not come true."""
-    until = time.monotonic() + limit
-    while not condition():
-        assert time.monotonic() < until, problem
-        time.sleep(0.3)

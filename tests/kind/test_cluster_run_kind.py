@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 import yaml
 from clirun import Cli, assert_clear, kill_all
+from clusterworks import wait_for
 from kindbed.cluster import Cluster
 from kindbed.images import PROBE
 
@@ -61,13 +62,6 @@ def cli(tmp_path: Path, kind_cluster: Cluster) -> Iterator[Cli]:
 
 def value(cluster: Cluster, node: str) -> str:
     return cluster.exec(node, "sysctl", "-n", KEY).strip()
-
-
-def wait_for(what: str, holds: Callable[[], Any], seconds: float = 60) -> None:
-    limit = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < limit, f"not within {seconds:g} s: {what}"
-        time.sleep(0.2)
 
 
 def closed(cluster: Cluster) -> dict[str, str]:

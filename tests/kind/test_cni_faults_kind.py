@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import foreign
 import idlepods
 import pytest
-from idlepods import wait_for
+from clusterworks import wait_for
 
 from commandline import PROGRAM, Done, env_of, finished
 
@@ -82,7 +82,7 @@ class Bed:
         """Start a pod on the worker and see that packets come and go across nodes."""
         self.start("fresh", self.worker)
         address = self.ready("fresh")
-        wait_for(lambda: self.reaches(address), f"{address} does not answer across nodes")
+        wait_for(f"{address} answers across nodes", lambda: self.reaches(address))
         self.gone("fresh")
 
     def of_api(self) -> dict[str, Any]:
@@ -133,24 +133,24 @@ def test_a_tunnel_with_another_address_than_the_api_says(runtime: Bed) -> None:
     bed = runtime
     bed.start("here", bed.worker)
     address = bed.ready("here")
-    wait_for(lambda: bed.reaches(address), "the pods do not reach each other to begin with")
+    wait_for("the pods reach each other to begin with", lambda: bed.reaches(address))
     told = bed.of_api()["metadata"]["annotations"]["flannel.alpha.coreos.com/backend-data"]
     mac = json.loads(told)["VtepMAC"]
     other = mac[:-2] + format(int(mac[-2:], 16) ^ 1, "02x")
     bed.node(f"ip link set flannel.1 address {other}")
-    wait_for(lambda: not bed.reaches(address), "packets arrive all the same")
+    wait_for("packets are lost", lambda: not bed.reaches(address))
     said = bed.found()
     assert f"has the MAC {other}, but the API tells the other nodes {mac}" in said, said
     bed.mended(1)
     assert other in bed.of_api()["metadata"]["annotations"]["flannel.alpha.coreos.com/backend-data"]
-    wait_for(lambda: bed.reaches(address), "the pod is not reached again")
+    wait_for("the pod is reached again", lambda: bed.reaches(address))
     bed.node("ip link del flannel.1")
-    wait_for(lambda: not bed.reaches(address), "packets arrive without the tunnel")
+    wait_for("no packets arrive without the tunnel", lambda: not bed.reaches(address))
     said = bed.found()  # flanneld 0.28 makes the device again by itself, but not the ways through it
     assert "there is no flannel.1" in said or "the way through flannel.1 to" in said, said
     assert "start the CNI's agent anew" in said, said
     bed.mended(1)
-    wait_for(lambda: bed.reaches(address), "the pod is not reached through the new tunnel")
+    wait_for("the pod is reached through the new tunnel", lambda: bed.reaches(address))
     bed.gone("here")
 
 

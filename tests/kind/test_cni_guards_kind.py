@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from clusterworks import as_account
-from idlepods import IMAGE, wait_for
+from clusterworks import as_account, wait_for
+from idlepods import IMAGE
 
 from commandline import PROGRAM, env_of
 from tune_nodes.cluster import rights
@@ -186,7 +186,7 @@ def test_a_killed_run_is_carried_on_at_once_by_the_next_from_its_directory(tidy:
     bed = tidy
     bed.lay(bed.one)
     first = bed.release("a", bed.one, "--between", "300s")
-    wait_for(bed.held, "the first run has no slot")
+    wait_for("the first run has a slot", bed.held)
     os.killpg(first.pid, 9)
     first.communicate(timeout=10)
     assert bed.held()
@@ -244,9 +244,7 @@ def test_the_matrix_before_and_after_and_metrics_and_a_page(tidy: Bed, node_port
     )
     assert not [row for row in rows.values() if row["after"].startswith("no:")], rows
     assert bed.cluster.kubectl("-n", OURS, "get", "pods", "-o", "name") == ""
-    wait_for(
-        lambda: bed.cluster.kubectl("-n", OURS, "get", "networkpolicies", "-o", "name") == "", "the policy is left"
-    )
+    wait_for("no policy is left", lambda: bed.cluster.kubectl("-n", OURS, "get", "networkpolicies", "-o", "name") == "")
     text = prom.read_text()
     assert f'tune_nodes_cni_leases_stale{{network="cbr0",node="{bed.one}"}} 0.0' in text, text
     pages = sorted((bed.directory / "a" / "runs").glob(f"*/evidence-{bed.one}.html"))

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import foreign
 import idlepods
 import pytest
-from idlepods import wait_for
+from clusterworks import wait_for
 
 from commandline import PROGRAM, Done, env_of, finished
 
@@ -163,7 +163,7 @@ class Bed:
         """Remove a pod and wait until its lease is given back."""
         address = self.cluster.kubectl("get", "pod", "-n", NAMESPACE, name, "-o", "jsonpath={.status.podIP}")
         self.cluster.kubectl("delete", "pod", "-n", NAMESPACE, name, "--timeout=60s", timeout=70)
-        wait_for(lambda: address not in self.listing(), f"the lease of {name} is still there")
+        wait_for(f"the lease of {name} is gone", lambda: address not in self.listing())
 
 
 @pytest.fixture(scope="module")
@@ -276,7 +276,7 @@ def test_an_exhausted_range_is_freed_without_a_lost_packet_and_brought_back(tidy
     before = bed.contents()
     bed.run_pod("fresh")
     events = ["get", "events", "-n", NAMESPACE, "--field-selector", "involvedObject.name=fresh", "-o", "json"]
-    wait_for(lambda: "no IP addresses available in range set" in bed.cluster.kubectl(*events), "the range is not full")
+    wait_for("the range is full", lambda: "no IP addresses available in range set" in bed.cluster.kubectl(*events))
     streams = [bed.stream(address) for address in bed.pods.values()]
     try:
         done = bed.cli(

@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import yaml
+from clusterworks import wait_for
 from policybed import (
     DENY,
     DNS,
     NETWORKING,
-    PREFIX,
     backed_up,
     call,
     deleted,
     green,
     make,
-    namespaces,
     network_policy,
     there,
-    wait_for,
 )
 
 from tune_nodes.cli.main import run
@@ -36,20 +31,6 @@ if TYPE_CHECKING:
     from kindbed.cluster import Cluster as Bed
 
 pytestmark = pytest.mark.kind
-
-
-@pytest.fixture
-def cluster(either_cluster: Bed) -> Iterator[Cluster]:
-    with Cluster.open(either_cluster.kubeconfig) as opened:
-        yield opened
-
-
-@pytest.fixture
-def space(cluster: Cluster) -> Iterator[str]:
-    """A namespace."""
-    name = f"{PREFIX}-{os.getpid()}-{time.monotonic_ns() % 10**9}"
-    with namespaces(cluster, [name]):
-        yield name
 
 
 def test_only_what_was_backed_up_is_deleted(cluster: Cluster, space: str, tmp_path: Path) -> None:

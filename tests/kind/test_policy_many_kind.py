@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from clusterworks import wait_for
 from policybed import (
     DENY,
     DNS,
@@ -28,7 +29,6 @@ from policybed import (
     namespaces,
     network_policy,
     noted,
-    wait_for,
 )
 
 from tune_nodes.cluster.call import Call
@@ -48,12 +48,6 @@ pytestmark = pytest.mark.kind
 #: Policies of the large test; the figures in docs/policy-backup.md are of 2000.
 MANY = int(os.environ.get("TUNE_NODES_POLICIES", "300"))
 EACH = 10  # in a namespace
-
-
-@pytest.fixture
-def cluster(either_cluster: Bed) -> Iterator[Cluster]:
-    with Cluster.open(either_cluster.kubeconfig) as opened:
-        yield opened
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 import yaml
+from clusterworks import wait_for
 from kindbed.cluster import Cluster
 from kindbed.images import PROBE
-from policybed import wait_for
 from resetbed import DENY, Command, applied, nothing_left, said, typed
 from shopfront import PORT, Shop, shop
 

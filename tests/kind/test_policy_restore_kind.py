@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from clusterworks import wait_for
 from policybed import (
     DENY,
     DNS,
     NETWORKING,
-    PREFIX,
     WEB,
     backed_up,
     call,
@@ -24,11 +22,9 @@ from policybed import (
     drop,
     green,
     make,
-    namespaces,
     network_policy,
     served,
     there,
-    wait_for,
 )
 
 from tune_nodes.cluster.call import Call
@@ -43,20 +39,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.kind
 
 ARGO = "argoproj.io"
-
-
-@pytest.fixture
-def cluster(either_cluster: Bed) -> Iterator[Cluster]:
-    with Cluster.open(either_cluster.kubeconfig) as opened:
-        yield opened
-
-
-@pytest.fixture
-def space(cluster: Cluster) -> Iterator[str]:
-    """A namespace."""
-    name = f"{PREFIX}-{os.getpid()}-{time.monotonic_ns() % 10**9}"
-    with namespaces(cluster, [name]):
-        yield name
 
 
 def test_finalizers_hold_an_object_and_come_back_only_where_asked_for(

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
+from clusterworks import wait_for
 from policybed import (
     DENY,
     NETWORKING,
-    PREFIX,
     backed_up,
     call,
     crd,
     deleted,
     green,
     make,
-    namespaces,
     network_policy,
     served,
     there,
-    wait_for,
 )
 
 from tune_nodes.cluster.call import Call
@@ -42,20 +37,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.kind
 
 CALICO = "crd.projectcalico.org"
-
-
-@pytest.fixture
-def cluster(either_cluster: Bed) -> Iterator[Cluster]:
-    with Cluster.open(either_cluster.kubeconfig) as opened:
-        yield opened
-
-
-@pytest.fixture
-def space(cluster: Cluster) -> Iterator[str]:
-    """A namespace."""
-    name = f"{PREFIX}-{os.getpid()}-{time.monotonic_ns() % 10**9}"
-    with namespaces(cluster, [name]):
-        yield name
 
 
 def account(either_cluster: Bed, space: str, name: str, directory: Path, rules: list[dict[str, Any]]) -> Path:

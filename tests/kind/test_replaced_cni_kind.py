@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from idlepods import wait_for
+from clusterworks import wait_for
 from kindbed.cluster import manifest
 
 from commandline import PROGRAM, Done, env_of, finished
@@ -64,7 +64,7 @@ def bed(cilium_cluster: Cluster, tmp_path: Path) -> Iterator[Bed]:
         cilium_cluster.kubectl("delete", "daemonset", "probe", "--ignore-not-found", "--timeout=60s", timeout=70)
         cilium_cluster.kubectl(*drain, timeout=100)
         cilium_cluster.kubectl("-n", "kube-system", "delete", "daemonset", "cilium", "--timeout=90s", timeout=100)
-        wait_for(lambda: not found.agents("kube-system", "k8s-app=cilium"), "the agent does not end", 90)
+        wait_for("the agent ends", lambda: not found.agents("kube-system", "k8s-app=cilium"), 90)
         yield found
     finally:
         cilium_cluster.kubectl(*delete, input=manifest("flannel"), timeout=120)
