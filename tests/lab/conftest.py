@@ -21,15 +21,17 @@ from tune_nodes.lab.state import root_directory
 MakeLab = Callable[..., Lab]
 
 _numbers = itertools.count(1)
+_LONGEST = "test_kill_loop_lab.py"
 _TEST_LAB = re.compile(r"t([0-9]+)x[0-9]+")  # the test process's pid is in the name
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark all tests of this lane."""
+    """Mark all tests of this lane, and put the longest file first: as the last it would run alone."""
     here = Path(__file__).parent
     for item in items:
         if here in item.path.parents:
             item.add_marker(pytest.mark.lab)
+    items.sort(key=lambda item: item.path.name != _LONGEST)
 
 
 @pytest.fixture(scope="session", autouse=True)

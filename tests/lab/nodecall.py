@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,38 @@ QUEUES: list[dict[str, Any]] = [{"interfaces": ["eth0"], "channels": {"rx": 2, "
 def code() -> tuple[str, bytes]:
     """Return the node code, built once."""
     return bundle.build()
+
+
+#: Compiles an archive as its first change does, in the Python that the nodes run. Prints the file's name.
+COMPILE = """\
+import sys
+sys.path.insert(0, sys.argv[1])
+from tune_nodes_node.bundle import compile_archive, compiled_name
+with open(sys.argv[1], "rb") as archive, open(sys.argv[2], "wb") as compiled:
+    compiled.write(compile_archive(archive.read()))
+print(compiled_name(sys.argv[3]))
+"""
+
+
+@lru_cache(maxsize=1)
+def compiled() -> tuple[str, bytes]:
+    """Return what a node's first change leaves on it besides the code: a file's name, and the code compiled."""
+    name, data = code()
+    with tempfile.TemporaryDirectory() as directory:
+        archive, out = Path(directory, "code.pyz"), Path(directory, "code.bin")
+        archive.write_bytes(data)
+        command = ["/usr/bin/python3", "-I", "-S", "-c", COMPILE, str(archive), str(out), name]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+        return done.stdout.strip(), out.read_bytes()
+
+
+def changed_before(nodes: Iterable[LabNode]) -> None:
+    """Give fresh nodes the compiled code, as a change would: a request then takes a third of the time."""
+    name, content = compiled()
+    for node in nodes:
+        path = node.root / bundle.CODE_DIR[1:] / name
+        path.parent.mkdir(parents=True)
+        path.write_bytes(content)
 
 
 def payload(request: Mapping[str, Any]) -> bytes:

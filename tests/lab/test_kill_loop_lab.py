@@ -4,6 +4,8 @@ strace counts each call by itself, so each is killed by itself: a request at its
 rising until one survives. Its ``-f`` follows the reverter too, which is then killed at its own Nth. Every N has a node
 of its own, so that their windows pass side by side. The ioctls of loading the code (one for every file that Python
 opens) are the same whatever is asked: of these only every eighth is killed.
+
+A node's first change puts the code on it, compiled: that is killed on nodes that have none, all else on nodes that do.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from nodecall import PYTHON, SHORT, apply_request, call, payload, state_of, tune_processes, values
+from ansible_collections.tune.nodes.plugins.module_utils.bundle import CODE_DIR
+from nodecall import PYTHON, SHORT, apply_request, call, changed_before, payload, state_of, tune_processes, values
 
 from tune_nodes.lab import Lab
 from tune_nodes.lab.node import LabNode
@@ -24,6 +27,7 @@ from tune_nodes.lab.node import LabNode
 MakeLab = Callable[..., Lab]
 CALLS = ("write", "fsync", "rename", "renameat", "renameat2", "unlink", "ioctl")
 LOADING = "ioctl"
+FIRST = "first apply"
 BATCH = 48
 #: So many at once would leave the tests beside them a twentieth of the machine, and those have windows too.
 POLITE = ("nice", "-n", "10")
@@ -53,11 +57,12 @@ def killed_at(node: LabNode, row: Row, request: dict[str, Any]) -> bool:
     return '"schema"' in traced(node, request, call_, "-e", f"inject={call_}:signal=KILL:when={number}")
 
 
-def counted(node: LabNode, request: dict[str, Any]) -> Counter[str]:
-    """Return how many calls of each name one process of a request makes at most."""
+def counted(node: LabNode, request: dict[str, Any], until: str = "") -> Counter[str]:
+    """Return how many calls of each name a process of a request makes at most, up to the last that names ``until``."""
     assert '"schema"' in traced(node, request, ",".join(CALLS))
+    lines = node.run(["cat", "/tmp/calls"]).stdout.splitlines()
     found: Counter[tuple[str, str]] = Counter()
-    for line in node.run(["cat", "/tmp/calls"]).stdout.splitlines():
+    for line in lines[: 1 + max(number for number, line in enumerate(lines) if until in line)]:
         pid, _, rest = line.partition(" ")
         name, bracket, _ = rest.strip().partition("(")
         if bracket:
@@ -65,13 +70,13 @@ def counted(node: LabNode, request: dict[str, Any]) -> Counter[str]:
     return Counter({name: max(n for (_, one), n in found.items() if one == name) for _, name in found})
 
 
-def rows(most: Counter[str], loading: int) -> list[Row]:
-    """Return which calls to kill, one after the last of each name too, which must survive."""
+def rows(most: Counter[str], loading: int, spare: int) -> list[Row]:
+    """Return which calls to kill, some after the last of each name too, which must survive."""
     assert {"write", "fsync", "rename"} <= set(most), most
     return [
         (name, number)
         for name, count in most.items()
-        for number in range(1, count + SPARE + 1)
+        for number in range(1, count + spare + 1)
         if name != LOADING or number % 8 == 1 or number >= loading
     ]
 
@@ -117,16 +122,33 @@ def check_whole(node: LabNode, row: Row, old: dict[str, str], etc: dict[str, str
     return state
 
 
+Fleet = Callable[[int], list[LabNode]]
+
+
 @pytest.fixture
-def fleet(make_lab: MakeLab) -> Callable[[int], list[LabNode]]:
+def fresh(make_lab: MakeLab) -> Fleet:
     return lambda count: make_lab(count, sudo=False).nodes
 
 
+@pytest.fixture
+def fleet(fresh: Fleet) -> Fleet:
+    """Nodes that a change has left the compiled code on."""
+
+    def make(count: int) -> list[LabNode]:
+        nodes = fresh(count)
+        changed_before(nodes)
+        return nodes
+
+    return make
+
+
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("step", ["apply", "confirm", "revert"])
-def test_killed_at_every_call(step: str, fleet: Callable[[int], list[LabNode]]) -> None:
+@pytest.mark.parametrize("step", [FIRST, "apply", "confirm", "revert"])
+def test_killed_at_every_call(step: str, request: pytest.FixtureRequest) -> None:
+    fleet: Fleet = request.getfixturevalue("fresh" if step == FIRST else "fleet")
+
     def prepared(node: LabNode) -> dict[str, Any]:
-        if step == "apply":
+        if step in (FIRST, "apply"):
             return apply_request("r1", SHORT)
         applied = call(node, **apply_request("r1", window=WINDOW))
         assert applied["ok"], applied["error"]
@@ -136,15 +158,13 @@ def test_killed_at_every_call(step: str, fleet: Callable[[int], list[LabNode]]) 
         return killed_at(node, row, prepared(node))
 
     trial, other = fleet(2)
-    most = counted(trial, prepared(trial))
-    # What only asks loads as much. A node that was changed before has its code compiled, and loads it with fewer calls.
-    if step != "apply":
-        prepared(other)
-    loading = max(0, counted(other, {"op": "status"})[LOADING] - 12)
+    most = counted(trial, prepared(trial), CODE_DIR if step == FIRST else "")
+    # What only asks loads as much. Once the code is there, the next step kills the rest.
+    loading = most[LOADING] if step == FIRST else max(0, counted(other, {"op": "status"})[LOADING] - 12)
     trial.lab.down()
     states: dict[Row, str] = {}
     ends: dict[Row, bool] = {}
-    left = rows(most, loading)
+    left = rows(most, loading, 0 if step == FIRST else SPARE)
     while left:
         some, left = left[:BATCH], left[BATCH:]
         nodes = fleet(len(some))
@@ -156,10 +176,12 @@ def test_killed_at_every_call(step: str, fleet: Callable[[int], list[LabNode]]) 
         for node in nodes:
             assert not tune_processes(node), node.name
         nodes[0].lab.down()
-        left = left or beyond(most, ends)
+        if step != FIRST:
+            left = left or beyond(most, ends)
     for name, count in most.items():
         assert not ends[name, 1], f"the first {name} was not killed: strace injects nothing"
-        assert any(ends.get((name, count + more)) for more in range(1, MOST)), f"no run survived the {name}s"
+        survived = step == FIRST or any(ends.get((name, count + more)) for more in range(1, MOST))
+        assert survived, f"no run survived the {name}s"
     if step == "confirm":
         # Both ends were met: killed before the commit point, and after it.
         assert {"DONE", "REVERTED"} <= set(states.values())

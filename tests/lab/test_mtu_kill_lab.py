@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from mtu_overlay import Overlay
-from nodecall import PYTHON, call, payload, state_of
+from nodecall import PYTHON, call, changed_before, payload, state_of
 
 from tune_nodes.lab import Lab
 from tune_nodes.lab.command import run
@@ -112,6 +112,7 @@ def test_killed_at_every_message_and_at_every_step_of_the_confirmation(make_lab:
     trial.close()
     rows = [(step, number) for step, most in zip(STEPS, counts, strict=True) for number in numbers(step, most)]
     overlay = Overlay(make_lab(len(rows), sudo=False), joined=1)
+    changed_before(overlay.nodes)
 
     def one(node: LabNode, row: tuple[Step, int]) -> bool:
         prepare(node, row[0])

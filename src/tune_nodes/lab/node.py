@@ -118,8 +118,11 @@ class LabNode:
         return {key: " ".join(value.split()) for key, sep, value in pairs if sep}
 
     def etc(self) -> dict[str, str]:
-        """Return path -> "type mode uid:gid mtime_ns content" of all in the node's /etc: equal means untouched."""
-        return tree(self.root / "etc")
+        """Return path -> "type mode uid:gid mtime_ns content" of all that is the node's own in /etc.
+
+        That is the upper layer over this machine's /etc: equal means untouched.
+        """
+        return tree(self.files.etc)
 
     def processes(self) -> list[int]:
         """Return the pids of all that runs in the node (revert timers and ssh sessions too)."""
