@@ -60,7 +60,7 @@ def test_ssh_cut_during_the_canary_stops_the_run(make_lab: MakeLab, tmp_path: Pa
     assert [held(node) for node in lab.nodes] == [OLD] * 3, "put back though nobody could reach it"
     canary.heal()
     assert [node.etc() for node in lab.nodes] == etc
-    assert undone_after(canary) < 20 + 2, "within its window"
+    assert undone_after(canary) < 20 + 5, "within its window"
     # It is kept out of the next run until somebody has looked.
     held_back = cli.apply("--limit", canary.name, window=60)
     assert_clear(held_back, 0, "quarantined", f"tune-nodes quarantine clear {canary.name}")
@@ -81,12 +81,12 @@ def test_controller_killed_right_after_the_change(make_lab: MakeLab, tmp_path: P
     with once(armed(canary), cut, timeout=120):
         running.append(cli.start("apply", "-p", cli.profile(), "--window", "20", "--yes"))
         running[0].wait(timeout=120)
-    wait_for(lambda: not tune_processes(canary), 25)  # the request, then the reverter: its window is over
+    wait_for(lambda: not tune_processes(canary), 60)  # the request, then the reverter: its window is over
     assert held(canary) == OLD
     canary.heal()
     assert [node.etc() for node in lab.nodes] == etc
     assert not any((node.root / RUN_DIR).exists() for node in others), "no other wave began"
-    assert undone_after(canary) < 20 + 2, "within its window"
+    assert undone_after(canary) < 20 + 5, "within its window"
 
     history = cli("history", "-o", "json")
     assert [run["state"] for run in json.loads(history.stdout)] == ["interrupted"]
@@ -120,7 +120,7 @@ def test_one_of_twenty_freezes_and_the_others_are_confirmed_in_their_own_time(
         begun = json.loads(confirmed.read_text())["created"]
         assert confirmed.stat().st_ctime - begun < 15, "the last 15 s of a window confirm nothing"
     frozen.heal()
-    wait_for(lambda: held(frozen) == OLD, 10)
+    wait_for(lambda: held(frozen) == OLD, 60)
     assert set(transactions(frozen).values()) == {"REVERTED"}
     assert frozen.etc() == etc
 
@@ -139,7 +139,7 @@ def _whole(nodes: Iterable[LabNode], etc: dict[str, dict[str, str]]) -> list[str
             assert states <= {"REVERTED"}, (node.name, states)
             assert node.etc() == etc[node.name]
             found.append("old")
-        wait_for(lambda node=node: not tune_processes(node), 5)
+        wait_for(lambda node=node: not tune_processes(node), 30)
     return found
 
 
@@ -165,8 +165,8 @@ def test_controllers_killed_at_many_moments(make_lab: MakeLab, tmp_path: Path) -
     with ThreadPoolExecutor(3) as pool:
         list(pool.map(one, lab.nodes, delays))
     settle = time.monotonic() + 22
-    wait_for(lambda: time.monotonic() > settle or all(held(node) in (OLD, NEW) for node in lab.nodes), 25)
-    wait_for(lambda: time.monotonic() > settle, 25)
+    wait_for(lambda: time.monotonic() > settle or all(held(node) in (OLD, NEW) for node in lab.nodes), 60)
+    wait_for(lambda: time.monotonic() > settle, 60)
     assert "old" in _whole(lab.nodes, etc)
 
 
@@ -234,5 +234,5 @@ def test_ctrl_c(make_lab: MakeLab, tmp_path: Path, presses: int) -> None:
         assert cli.outcomes()[canary.name] == "changed"
     else:
         assert "stopping now" in shown
-        wait_for(lambda: held(canary) == OLD, 25)
+        wait_for(lambda: held(canary) == OLD, 60)
     assert cli.newest().exit_code == 130

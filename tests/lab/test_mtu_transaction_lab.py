@@ -97,11 +97,11 @@ def test_a_lost_confirmation_puts_every_layer_back(make_overlay: Callable[[int],
         assert call_ssh(node, **request("r1", window=SHORT))["ok"]
         assert overlay.mtus(node) == RAISED
         node.break_("no-ssh")
-        wait_for(lambda: overlay.mtus(node) == OLD, 25)
+        wait_for(lambda: overlay.mtus(node) == OLD, 40)
     node.heal()
-    wait_for(lambda: state_of(node, "r1") == "REVERTED", 3)
+    wait_for(lambda: state_of(node, "r1") == "REVERTED", 30)
     assert node.etc() == etc
-    wait_for(lambda: not tune_processes(node), 3)
+    wait_for(lambda: not tune_processes(node), 30)
 
 
 def test_a_network_that_does_not_carry_it_reverts_at_the_confirmation(make_overlay: Callable[[int], Overlay]) -> None:

@@ -69,7 +69,7 @@ def test_confirmed_over_a_new_connection_then_nothing_left_to_do(node: LabNode) 
     kept = (node.root / "etc/sysctl.d/90-tune-nodes.conf").read_text()
     assert "net.ipv4.tcp_fin_timeout" in kept
     assert "somaxconn" not in kept, "a floor must not become an exact value at boot"
-    wait_for(lambda: not tune_processes(node), 3)
+    wait_for(lambda: not tune_processes(node), 30)
 
     etc, state = node.etc(), tree(node.root / RUN_DIR.lstrip("/"))
     again = call_ssh(node, **apply_request("r2"))
@@ -103,11 +103,11 @@ def test_unconfirmed_change_reverts_within_its_window(node: LabNode) -> None:
     started = time.monotonic()
     assert call_ssh(node, **apply_request("r1", SHORT))["ok"]
     assert values(node) != before
-    wait_for(lambda: values(node) == before, 25)
+    wait_for(lambda: values(node) == before, 40)
     assert time.monotonic() - started > 15, "it must have its window"
     assert node.etc() == etc, "byte for byte, time for time"
-    wait_for(lambda: state_of(node, "r1") == "REVERTED", 3)
-    wait_for(lambda: not tune_processes(node), 3)
+    wait_for(lambda: state_of(node, "r1") == "REVERTED", 30)
+    wait_for(lambda: not tune_processes(node), 30)
     late = call_ssh(node, "confirm", tx="r1")
     assert late["error"]["code"] == "reverted"
 
@@ -169,7 +169,7 @@ def test_past_the_commit_point_it_only_goes_forward(node: LabNode, request_: dic
 
 def test_a_confirm_killed_past_the_commit_point_is_finished_by_the_reverter(node: LabNode) -> None:
     place = confirm_killed_past_the_commit_point(node)
-    wait_for((place / "DONE").exists, 45)  # nobody asks this node anything meanwhile
+    wait_for((place / "DONE").exists, 60)  # nobody asks this node anything meanwhile
     assert "tcp_fin_timeout" in (node.root / "etc/sysctl.d/90-tune-nodes.conf").read_text()
     assert node.read_sysctl("net.ipv4.tcp_fin_timeout") == "30"
 
@@ -184,9 +184,9 @@ def test_a_hung_request_is_ended_and_reverted(node: LabNode) -> None:
         assert hung.stdin
         hung.stdin.write(payload(apply_request("r1", SHORT)))
         hung.stdin.close()
-        wait_for(lambda: values(node) != before, 10)
-        wait_for(lambda: values(node) == before, 45)
-        wait_for(lambda: hung.poll() is not None, 10)
+        wait_for(lambda: values(node) != before, 60)
+        wait_for(lambda: values(node) == before, 60)
+        wait_for(lambda: hung.poll() is not None, 60)
     finally:
         hung.kill()
         hung.wait()
@@ -266,7 +266,7 @@ def test_an_empty_transaction_leaves_no_trace(node: LabNode) -> None:
     assert call(node, "begin", run="t1", window=60)["ok"]
     assert call(node, "confirm", tx="t1")["ok"]
     assert state_of(node, "t1") == ""
-    wait_for(lambda: not tune_processes(node), 3)
+    wait_for(lambda: not tune_processes(node), 30)
 
 
 def test_a_value_that_does_not_take_puts_all_back(node: LabNode) -> None:
@@ -336,7 +336,7 @@ def test_a_join_replaces_a_dead_reverter(node: LabNode) -> None:
     header = json.loads((node.root / RUN_DIR.lstrip("/") / "tx/r1/ARMED").read_text())
     pid = header["reverter"]["pid"]
     os.kill(pid, signal.SIGKILL)
-    wait_for(lambda: not Path(f"/proc/{pid}").exists(), 3)
+    wait_for(lambda: not Path(f"/proc/{pid}").exists(), 30)
     # The reverter is gone; a join must notice and start another.
     joined = call(node, "apply", tx="r1", run="r1", window=20, layers=[])
     assert joined["ok"], joined["error"]
