@@ -17,6 +17,7 @@ from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.plugins.action import ActionBase
 
 from ..module_utils import bundle
+from .starter import Starter
 
 #: Runs on the node before anything else, so it must load on any Python 3. The code comes on standard input
 #: and is imported from memory: a plan writes nothing on a node.
@@ -136,6 +137,7 @@ class Link:
         self.python = interpreter_of(task_vars)
         self.name = str(task_vars.get("inventory_hostname", ""))
         self.fresh = False
+        self._starter = Starter()
         self._code = bundle.build()
         if action._connection.transport == "ssh":
             given = str(action._connection.get_option("ssh_args") or "")
@@ -163,7 +165,9 @@ class Link:
 
         Raises:
             LinkError: no result came back.
+            SystemExit: nobody waits for one any more.
         """
+        self._starter.check()
         name, code = self._code
         data = b"%s %d\n" % (name.encode(), len(code)) + code + json.dumps(request).encode()
         command = f"{shlex.quote(self.python)} -I -S -c {shlex.quote(BOOTSTRAP)}"
