@@ -68,6 +68,10 @@ def locked(directory: Path, timeout: float = 120.0) -> Iterator[None]:
             fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except FileNotFoundError:  # removed this very moment, or its parent
             continue
+        except FileExistsError:  # there when it was to be made, gone when mkdir looked what it is
+            if directory.is_file():
+                raise
+            continue
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if directory.exists() and directory.stat().st_ino == os.fstat(fd).st_ino:
