@@ -74,9 +74,9 @@ def locked(directory: Path, timeout: float = 120.0) -> Iterator[None]:
             continue
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if directory.exists() and directory.stat().st_ino == os.fstat(fd).st_ino:
+            if directory.stat().st_ino == os.fstat(fd).st_ino:
                 break
-        except BlockingIOError:
+        except (BlockingIOError, FileNotFoundError):  # another holds it, or has removed what this is the lock of
             pass
         os.close(fd)
         if time.monotonic() > deadline:
