@@ -203,7 +203,7 @@ def test_a_drain_stops_when_it_is_told(cluster: client.Cluster, shop: Shop) -> N
         shop.node, timeout=60, cancelled=lambda: time.monotonic() - started > stop_after, delete_emptydir=True
     )
     assert result.cancelled
-    assert time.monotonic() - started < 50
+    assert time.monotonic() - started < 10
     assert len(shop.pods()) == 1
 
 
@@ -248,7 +248,7 @@ def test_a_stopped_kubelet_is_seen_while_its_node_is_still_ready(
             assert renewed(dies) <= stopped + 0.5
             document = json.loads(path.read_text())
             assert document["error"] == ""
-            assert time.monotonic() - document["updated"] < 10
+            assert time.monotonic() - document["updated"] < 2
             before = cluster.nodes([dies])[dies]
             assert before.ready, "Ready is what does not see it"
             wait_for("the control plane sees it too", lambda: not cluster.nodes([dies])[dies].ready, 90)

@@ -53,7 +53,7 @@ def compiled() -> tuple[str, bytes]:
     with tempfile.TemporaryDirectory() as directory:
         archive, out = Path(directory, "code.pyz"), Path(directory, "code.bin")
         archive.write_bytes(data)
-        command = ["/usr/bin/python3", "-I", "-S", "-c", COMPILE, str(archive), str(out), name]
+        command = [*PYTHON[:-1], COMPILE, str(archive), str(out), name]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
         return done.stdout.strip(), out.read_bytes()
 

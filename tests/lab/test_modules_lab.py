@@ -6,13 +6,13 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.tune.nodes.plugins.module_utils import bundle
+from clirun import wait_for
 from nodecall import KEYS, SETTINGS, tune_processes, values
 
 from tune_nodes.collection import environment
@@ -108,13 +108,6 @@ def module(lab: Lab, directory: Path, name: str, **arguments: Any) -> dict[str, 
 @pytest.fixture
 def lab(make_lab: MakeLab) -> Lab:
     return make_lab(2)  # the second by sudo with a password
-
-
-def wait_for(condition: Callable[[], Any], seconds: float) -> None:
-    limit = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < limit, "it did not happen in time"
-        time.sleep(0.2)
 
 
 def test_roles_in_a_play_then_again(lab: Lab, tmp_path: Path) -> None:

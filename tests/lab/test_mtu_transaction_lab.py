@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from clirun import wait_for
 from mtu_overlay import Overlay
 from nodecall import SHORT, WIDE, call, call_ssh, state_of, tune_processes
 
@@ -40,13 +40,6 @@ def make_overlay(make_lab: MakeLab) -> Iterator[Callable[[int], Overlay]]:
     yield make
     for overlay in made:
         overlay.close()
-
-
-def wait_for(condition: Callable[[], Any], seconds: float) -> None:
-    limit = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < limit, "it did not happen in time"
-        time.sleep(0.2)
 
 
 def statuses(result: dict[str, Any]) -> dict[str, str]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from clirun import wait_for
 from nodecall import (
     PYTHON,
     SHORT,
@@ -36,13 +37,6 @@ RUN_DIR = "/var/lib/tune-nodes"
 @pytest.fixture
 def node(make_lab: MakeLab) -> LabNode:
     return make_lab(1, sudo=False).nodes[0]
-
-
-def wait_for(condition: Callable[[], Any], seconds: float) -> None:
-    limit = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < limit, "it did not happen in time"
-        time.sleep(0.2)
 
 
 def without_mtimes(etc: dict[str, str]) -> dict[str, str]:
